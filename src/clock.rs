@@ -1,0 +1,82 @@
+//! The one place that reads a clock.
+//!
+//! Everything that depends on time takes a [`Clock`], or better a `now`, as an argument. A test holds a
+//! [`Hand`] and moves it; nothing sleeps to let time pass.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+/// Tells the time: monotonic for ages and waits, the wall's for dates and tokens.
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Option<Hand>);
+
+/// Moves a clock that stands still otherwise.
+#[derive(Clone, Debug)]
+pub struct Hand(Arc<Mutex<(Instant, SystemTime)>>);
+
+impl Clock {
+    /// The machine's clock.
+    pub fn system() -> Self {
+        Self(None)
+    }
+
+    /// A clock that starts at the machine's time and moves only by its hand.
+    pub fn by_hand() -> (Self, Hand) {
+        let hand = Hand(Arc::new(Mutex::new(read())));
+        (Self(Some(hand.clone())), hand)
+    }
+
+    /// The moment, for measuring how long something took or how old it is.
+    pub fn now(&self) -> Instant {
+        self.both().0
+    }
+
+    /// The date, for tokens and the `Date` field.
+    pub fn wall(&self) -> SystemTime {
+        self.both().1
+    }
+
+    /// Both at once.
+    pub fn both(&self) -> (Instant, SystemTime) {
+        self.0.as_ref().map_or_else(read, Hand::shows)
+    }
+}
+
+impl Hand {
+    /// Lets time pass.
+    pub fn forward(&self, by: Duration) {
+        let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.0 += by;
+        shown.1 += by;
+    }
+
+    fn shows(&self) -> (Instant, SystemTime) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one home of the machine's clock"
+)]
+fn read() -> (Instant, SystemTime) {
+    (Instant::now(), SystemTime::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_moves_only_by_its_hand() {
+        let (clock, hand) = Clock::by_hand();
+        let (now, wall) = clock.both();
+        assert_eq!(clock.both(), (now, wall));
+        hand.forward(Duration::from_secs(61));
+        assert_eq!(clock.now() - now, Duration::from_secs(61));
+        assert_eq!(
+            clock.wall().duration_since(wall),
+            Ok(Duration::from_secs(61))
+        );
+    }
+}

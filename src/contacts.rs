@@ -1,0 +1,10 @@
+//! The vocabulary: what callers ask for, what identifies a page, what the vendor answered.
+
+mod ask;
+pub mod control;
+mod id;
+mod page;
+
+pub use ask::{Api, Ask, Forwarded, ListKey, PageKey, Read, Tag};
+pub use id::{AccountId, ContactListId, StreamId};
+pub use page::Page;

@@ -1,0 +1,186 @@
+//! What a caller asks for, and what identifies the page that answers it.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroU64;
+use std::sync::{Arc, LazyLock};
+
+use http::{HeaderName, HeaderValue};
+
+use super::control::Directives;
+use super::{AccountId, ContactListId, StreamId};
+
+/// The vendor's two paths to the same lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Api {
+    /// `/agentassist/api/v1/public/…`
+    V1,
+    /// `/campaign/api/v2/public/…`
+    V2,
+}
+
+impl Api {
+    /// Both, for those who register routes.
+    pub const ALL: [Self; 2] = [Self::V1, Self::V2];
+
+    /// The path with its two ids left open, as routers and metrics write it.
+    pub const fn route(self) -> &'static str {
+        match self {
+            Self::V1 => {
+                "/agentassist/api/v1/public/{streamId}/campaign/contactList/{contactListId}/getAllContacts"
+            }
+            Self::V2 => {
+                "/campaign/api/v2/public/{streamId}/campaign/contactList/{contactListId}/getAllContacts"
+            }
+        }
+    }
+
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::V1 => "/agentassist/api/v1/public",
+            Self::V2 => "/campaign/api/v2/public",
+        }
+    }
+}
+
+/// One contact list of one account: what a purge forgets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ListKey {
+    /// The app that reads it.
+    pub stream: StreamId,
+    /// The list.
+    pub list: ContactListId,
+    /// The account whose allowance a call spends.
+    pub account: AccountId,
+}
+
+impl ListKey {
+    /// A short name for logs. It is keyed anew in every process, so it joins lines of one run and tells nothing else.
+    pub fn tag(&self) -> Tag {
+        static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Tag(KEY.hash_one(self) as u32)
+    }
+}
+
+/// A list's short name in logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag(u32);
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+/// What identifies a page. All that reaches the vendor of a request is in here, or in [`Forwarded`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PageKey {
+    /// The list it is a page of.
+    pub list: ListKey,
+    /// The path it was asked on: the two may answer differently.
+    pub api: Api,
+    /// Contacts passed over; 0 where the caller named none.
+    pub skip: u64,
+    /// Contacts at most, where the caller named a number.
+    pub limit: Option<NonZeroU64>,
+    /// Further query parameters that the settings allow, sorted by name, as they are sent: `a=1&b=2`.
+    pub extra: Option<Arc<str>>,
+}
+
+impl PageKey {
+    /// The vendor's path and query for this page. Equal keys have equal targets, different keys different ones.
+    pub fn target(&self) -> String {
+        use fmt::Write as _;
+        let ListKey {
+            stream,
+            list,
+            account,
+        } = &self.list;
+        let prefix = self.api.prefix();
+        let mut target = format!(
+            "{prefix}/{stream}/campaign/contactList/{list}/getAllContacts?accountId={account}"
+        );
+        // Writing to a String cannot fail.
+        if self.skip > 0 {
+            let _ = write!(target, "&skip={}", self.skip);
+        }
+        if let Some(limit) = self.limit {
+            let _ = write!(target, "&limit={limit}");
+        }
+        if let Some(extra) = &self.extra {
+            let _ = write!(target, "&{extra}");
+        }
+        target
+    }
+}
+
+/// The caller's header fields that the settings allow to be sent on, in the settings' order.
+pub type Forwarded = Arc<[(HeaderName, HeaderValue)]>;
+
+/// A caller's request, once it is understood. No HTTP is left in it but what the answer depends on.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// `GET` and `HEAD`.
+    Read(Read),
+    /// `PURGE`: never a [`PageKey`], so it cannot reach the vendor.
+    Purge(ListKey),
+}
+
+/// A page that somebody wants.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// Which.
+    pub key: PageKey,
+    /// What of the caller's header goes to the vendor with it.
+    pub forwarded: Forwarded,
+    /// What the caller's `Cache-Control` asks.
+    pub directives: Directives,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A key for tests, told apart by its list.
+    pub(crate) fn key(list: &str) -> PageKey {
+        PageKey {
+            list: ListKey {
+                stream: "st-1".parse().unwrap(),
+                list: list.parse().unwrap(),
+                account: "67777ce93e25326494e90000".parse().unwrap(),
+            },
+            api: Api::V1,
+            skip: 0,
+            limit: None,
+            extra: None,
+        }
+    }
+
+    #[test]
+    fn a_target_is_the_vendors_path_with_all_of_the_key() {
+        let plain = key("cl-1");
+        assert_eq!(
+            plain.target(),
+            "/agentassist/api/v1/public/st-1/campaign/contactList/cl-1/getAllContacts?accountId=67777ce93e25326494e90000"
+        );
+        let all = PageKey {
+            api: Api::V2,
+            skip: 50,
+            limit: NonZeroU64::new(10),
+            extra: Some("lang=de".into()),
+            ..plain
+        };
+        assert_eq!(
+            all.target(),
+            "/campaign/api/v2/public/st-1/campaign/contactList/cl-1/getAllContacts?accountId=67777ce93e25326494e90000&skip=50&limit=10&lang=de"
+        );
+    }
+
+    #[test]
+    fn a_tag_joins_lines_and_hides_the_list() {
+        let (one, other) = (key("cl-1").list, key("cl-2").list);
+        assert_eq!(one.tag(), one.clone().tag());
+        assert_ne!(one.tag(), other.tag());
+        assert_eq!(one.tag().to_string().len(), 8);
+    }
+}

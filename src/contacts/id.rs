@@ -1,0 +1,94 @@
+//! The three ids. Text becomes one of these at the edge, once; inside there is no other spelling.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::error::Error;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $part:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The id's text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+
+            fn from_str(text: &str) -> Result<Self, Error> {
+                if path_safe(text) {
+                    Ok(Self(text.into()))
+                } else {
+                    Err(Error::BadRequest(concat!(
+                        $part,
+                        " must be 1 to 128 of A-Z a-z 0-9 . _ - and neither . nor .."
+                    ).into()))
+                }
+            }
+        }
+    };
+}
+
+id!(
+    /// An app of the vendor's, `st-…`.
+    StreamId, "streamId"
+);
+id!(
+    /// A contact list, `cl-…`.
+    ContactListId, "contactListId"
+);
+id!(
+    /// An account, 24 hex digits as the vendor writes them.
+    AccountId, "accountId"
+);
+
+/// Whether a text can stand in a path as it is: no escape, no separator, no way up.
+fn path_safe(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && text != "."
+        && text != ".."
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_path_safe_or_refused() {
+        let longest = "a".repeat(128);
+        for good in ["a", "st-0603182c-7ffb", "A.b_c-9", "...", ".a", &longest] {
+            assert_eq!(good.parse::<StreamId>().unwrap().as_str(), good);
+        }
+        let too_long = "a".repeat(129);
+        for bad in [
+            "", ".", "..", "a/b", "a%2Fb", "a b", "a\0", "ä", "a;b", &too_long,
+        ] {
+            assert!(bad.parse::<StreamId>().is_err(), "{bad:?} is refused");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_part_and_not_the_text() {
+        let Err(Error::BadRequest(detail)) = "x%0a".parse::<AccountId>() else {
+            panic!("refused as a bad request")
+        };
+        assert!(detail.starts_with("accountId must be"), "{detail}");
+        assert!(!detail.contains('%'), "{detail}");
+    }
+}

@@ -1,0 +1,85 @@
+//! Everything that can go wrong with a request, named by what happened.
+//!
+//! Errors are cheap to clone, because one failed fetch answers everybody who waited for it. What a caller sees of
+//! them is decided in one place, `edge::rescue`.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// Why a request is not answered with a page. The text is for the caller: what happened and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A rule for requests is broken; the text names the part.
+    #[error("{0}")]
+    BadRequest(Cow<'static, str>),
+    /// The path is neither of the vendor's two.
+    #[error(
+        "only the vendor's getAllContacts paths are served here: check the path against its documentation"
+    )]
+    NotFound,
+    /// Nobody stored credentials for the stream.
+    #[error(
+        "no credentials are stored for this stream: add a [[credentials]] entry for it, or one for \"*\", to the gateway's settings"
+    )]
+    StreamUnknown,
+    /// The path is right, the method is not.
+    #[error("use GET, HEAD or PURGE")]
+    MethodNotAllowed,
+    /// The request is addressed to a host that this gateway does not answer for.
+    #[error("the gateway does not answer for this host: use a name listed in listen.allowed_hosts")]
+    Misdirected,
+    /// As many requests are under way as the settings allow.
+    #[error("too many requests are in flight: try again in a moment")]
+    Overloaded,
+    /// The gateway is shutting down.
+    #[error("the gateway is shutting down: connect again")]
+    Draining,
+    /// The vendor does not accept our token.
+    #[error(
+        "the vendor refused the gateway's credentials for this stream: check client_id, secret, algorithm and API scope in its [[credentials]] entry"
+    )]
+    CredentialsRefused,
+    /// The vendor refused this very call for its rate limit.
+    #[error("the vendor's rate limit is spent and no page is cached: try again after Retry-After")]
+    UpstreamRefused {
+        /// How long the vendor wants to be left alone.
+        retry_after: Duration,
+    },
+    /// What came is not what the vendor promises.
+    #[error("the vendor's answer cannot be used ({0}): if it lasts, tell the gateway's operator")]
+    UpstreamGarbled(Cow<'static, str>),
+    /// The vendor failed, or could not be reached.
+    #[error("the vendor cannot answer ({0}): try again later")]
+    UpstreamFailed(Cow<'static, str>),
+    /// The vendor took too long.
+    #[error("the vendor did not answer in time: try again later")]
+    UpstreamTimedOut,
+    /// `only-if-cached`, and nothing usable is.
+    #[error("nothing usable is cached for this page: ask again without only-if-cached")]
+    NotCached,
+    /// A defect of the gateway's own.
+    #[error("the gateway failed: its log says how, under this request's id")]
+    Internal,
+}
+
+impl Error {
+    /// The name that callers, logs and metrics know this by.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "bad-request",
+            Self::NotFound => "not-found",
+            Self::StreamUnknown => "stream-unknown",
+            Self::MethodNotAllowed => "method-not-allowed",
+            Self::Misdirected => "misdirected",
+            Self::Overloaded => "overloaded",
+            Self::Draining => "draining",
+            Self::CredentialsRefused => "credentials-refused",
+            Self::UpstreamRefused { .. } => "upstream-refused",
+            Self::UpstreamGarbled(_) => "upstream-garbled",
+            Self::UpstreamFailed(_) => "upstream-failed",
+            Self::UpstreamTimedOut => "upstream-timed-out",
+            Self::NotCached => "not-cached",
+            Self::Internal => "internal",
+        }
+    }
+}

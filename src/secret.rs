@@ -1,0 +1,131 @@
+//! Secrets: read from a file or the environment, wiped when dropped, impossible to print.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+/// Bytes that must not be seen. `Debug` shows stars; there is no `Display`, no `Clone`, no `Serialize`.
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+/// Why a secret could not be read. Says where it was looked for, never what was found.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+pub enum Unreadable {
+    /// The file is missing, or may not be read.
+    #[error("{}: cannot be read: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// There is nothing in the file, or only the end of a line.
+    #[error("{}: is empty", path.display())]
+    EmptyFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The environment has no such variable.
+    #[error("environment variable {name}: is not set")]
+    Unset {
+        /// The variable.
+        name: String,
+    },
+    /// The variable is set to nothing.
+    #[error("environment variable {name}: is empty")]
+    EmptyVariable {
+        /// The variable.
+        name: String,
+    },
+}
+
+impl Secret {
+    /// Takes bytes over. They are wiped when the secret is dropped.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// Reads a file. One trailing LF or CRLF is not part of the secret.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds nothing.
+    pub fn from_file(path: &Path) -> Result<Self, Unreadable> {
+        let mut bytes = Zeroizing::new(std::fs::read(path).map_err(|error| Unreadable::File {
+            path: path.into(),
+            reason: error.to_string(),
+        })?);
+        if bytes.last() == Some(&b'\n') {
+            bytes.pop();
+            if bytes.last() == Some(&b'\r') {
+                bytes.pop();
+            }
+        }
+        if bytes.is_empty() {
+            return Err(Unreadable::EmptyFile { path: path.into() });
+        }
+        Ok(Self(bytes))
+    }
+
+    /// Reads a variable of the environment, exactly as it is.
+    ///
+    /// # Errors
+    /// The variable is not set, or holds nothing.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one home of secrets from the environment"
+    )]
+    pub fn from_env(name: &str) -> Result<Self, Unreadable> {
+        match std::env::var(name) {
+            Ok(text) if text.is_empty() => Err(Unreadable::EmptyVariable { name: name.into() }),
+            Ok(text) => Ok(Self::new(text.into_bytes())),
+            Err(_) => Err(Unreadable::Unset { name: name.into() }),
+        }
+    }
+
+    /// The bytes themselves. Every use of this is a place to look at twice.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_end_of_line_is_not_part_of_a_secret() {
+        let file = std::env::temp_dir().join(format!("secret-{}", std::process::id()));
+        for (written, read) in [
+            ("s3cret", "s3cret"),
+            ("s3cret\n", "s3cret"),
+            ("s3cret\r\n", "s3cret"),
+            ("s3cret\n\n", "s3cret\n"),
+            (" s3cret \r", " s3cret \r"),
+        ] {
+            std::fs::write(&file, written).unwrap();
+            assert_eq!(Secret::from_file(&file).unwrap().expose(), read.as_bytes());
+        }
+        for nothing in ["", "\n", "\r\n"] {
+            std::fs::write(&file, nothing).unwrap();
+            let refused = Secret::from_file(&file).unwrap_err();
+            assert_eq!(refused, Unreadable::EmptyFile { path: file.clone() });
+        }
+        std::fs::remove_file(&file).unwrap();
+        let missing = Secret::from_file(&file).unwrap_err().to_string();
+        assert!(
+            missing.contains(file.to_str().unwrap()),
+            "names the file: {missing}"
+        );
+    }
+
+    #[test]
+    fn a_secret_cannot_be_printed() {
+        assert_eq!(format!("{:?}", Secret::new(b"s3cret".to_vec())), "***");
+    }
+}
