@@ -74,9 +74,6 @@ mod tests {
         assert_eq!(clock.both(), (now, wall));
         hand.forward(Duration::from_secs(61));
         assert_eq!(clock.now() - now, Duration::from_secs(61));
-        assert_eq!(
-            clock.wall().duration_since(wall),
-            Ok(Duration::from_secs(61))
-        );
+        assert_eq!(clock.wall(), wall + Duration::from_secs(61));
     }
 }

@@ -1,0 +1,43 @@
+//! HTTP in, HTTP out, never an error out.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::setting;
+
+/// `[listen]`: the callers' port, and what their requests must keep to.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Address and port, for example "127.0.0.1:8080".
+    #[schemars(with = "String")]
+    pub address: SocketAddr,
+    /// Open connections at most; further ones wait in the system's queue.
+    pub max_connections: NonZeroUsize,
+    /// Requests in flight at most; further ones are refused at once.
+    pub max_in_flight: NonZeroUsize,
+    /// The hosts that requests may be addressed to, with or without a port; empty: any.
+    pub allowed_hosts: Vec<String>,
+    /// Whether HTTP/2 (cleartext, by prior knowledge) is spoken beside HTTP/1.1.
+    pub http2: bool,
+    /// How long a request's header may take, and a connection to bring its first one.
+    #[serde(with = "setting::positive_duration")]
+    #[schemars(with = "setting::DurationText")]
+    pub header_timeout: Duration,
+    /// How long one request may wait, all told, before it is answered with a failure.
+    #[serde(with = "setting::positive_duration")]
+    #[schemars(with = "setting::DurationText")]
+    pub deadline: Duration,
+    /// How long to keep serving, unready, before draining: "0s" as a sidecar, "5s" behind a Service.
+    #[serde(with = "setting::duration")]
+    #[schemars(with = "setting::DurationText")]
+    pub drain_delay: Duration,
+    /// How long requests in flight may take to end once draining began.
+    #[serde(with = "setting::duration")]
+    #[schemars(with = "setting::DurationText")]
+    pub drain_for: Duration,
+}

@@ -1,0 +1,37 @@
+//! A page's key in, a page out: signed, sent and judged.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::setting;
+
+/// `[upstream]`: the vendor, and what reaches it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The vendor's environment, for example "https://platform.kore.ai": scheme, host, and port where it is not the usual one.
+    pub url: setting::Origin,
+    /// Certificates (PEM) to trust beside the system's; empty: none.
+    pub ca_file: PathBuf,
+    /// How long a connection, TLS included, may take.
+    #[serde(with = "setting::positive_duration")]
+    #[schemars(with = "setting::DurationText")]
+    pub connect_timeout: Duration,
+    /// How long one call may take, from its start to the last byte of the answer.
+    #[serde(with = "setting::positive_duration")]
+    #[schemars(with = "setting::DurationText")]
+    pub timeout: Duration,
+    /// The largest body that is accepted of the vendor, for example "16MiB".
+    #[serde(with = "setting::size")]
+    #[schemars(with = "setting::SizeText")]
+    pub max_body: u64,
+    /// Header fields of the caller's that are sent on to the vendor.
+    pub forward_headers: Vec<setting::ForwardedHeader>,
+    /// Query parameters, beside accountId, skip and limit, that callers may send: part of the key and sent on.
+    pub extra_query: Vec<setting::ExtraParameter>,
+    /// Take any body of a 200 for a success, for upstreams of another kind than the vendor.
+    pub accept_any_body: bool,
+}
