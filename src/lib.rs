@@ -1,6 +1,11 @@
 //! A caching reverse proxy for one endpoint of Kore.ai's, `getAllContacts`.
 
+pub mod cache;
 pub mod clock;
 pub mod contacts;
+pub mod edge;
 pub mod error;
 pub mod secret;
+pub mod setting;
+pub mod telemetry;
+pub mod upstream;

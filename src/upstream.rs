@@ -1,5 +1,7 @@
 //! A page's key in, a page out: signed, sent and judged.
 
+pub mod credentials;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use crate::setting;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// The vendor's environment, for example "https://platform.kore.ai": scheme, host, and port where it is not the usual one.
+    /// The vendor's environment, for example `https://platform.kore.ai`: scheme, host, and port where it is not the usual one.
     pub url: setting::Origin,
     /// Certificates (PEM) to trust beside the system's; empty: none.
     pub ca_file: PathBuf,
