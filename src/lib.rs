@@ -1,5 +1,6 @@
 //! A caching reverse proxy for one endpoint of Kore.ai's, `getAllContacts`.
 
+pub mod admin;
 pub mod cache;
 pub mod clock;
 pub mod contacts;
