@@ -1,0 +1,121 @@
+//! The settings of every tier, put together from defaults, a file and the environment.
+
+mod judge;
+mod layers;
+mod mistake;
+mod rules;
+mod schema;
+
+use std::path::Path;
+
+use aws_lc_rs::digest;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use toml::Table;
+
+pub use mistake::{Mistake, Mistakes};
+
+use crate::{admin, cache, edge, telemetry, upstream};
+use layers::Layers;
+
+/// Every setting. There is no `Config` that breaks a rule: what cannot be used is refused while it is read.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(
+    title = "Settings of contacts-gateway",
+    description = "What a settings file may say. A key that is left out has the default that is stated here."
+)]
+pub struct Config {
+    /// The callers' port, and what their requests must keep to.
+    pub listen: edge::Settings,
+    /// The operators' port.
+    pub admin: admin::Settings,
+    /// The vendor, and what reaches it.
+    pub upstream: upstream::Settings,
+    /// The vendor's apps that the gateway speaks for, one entry each.
+    pub credentials: Vec<upstream::credentials::Settings>,
+    /// How long pages are kept and served, and how much memory they may take.
+    pub cache: cache::Settings,
+    /// What operators see.
+    pub telemetry: telemetry::Settings,
+    /// All of the above as it was written.
+    #[serde(skip)]
+    #[schemars(skip)]
+    written: Table,
+}
+
+impl Config {
+    /// Puts the settings together: the environment goes before the file, the file before the defaults.
+    ///
+    /// Tables are merged key by key; a list replaces the list below it.
+    ///
+    /// # Errors
+    /// The file cannot be read, or something in it or in the environment cannot be used: all that was found.
+    pub fn load(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, Mistakes> {
+        let mut layers = Layers::of_defaults();
+        if let Some(path) = file {
+            layers.add_file(path);
+        }
+        layers.add_environment(env);
+        Self::from_layers(layers)
+    }
+
+    fn from_layers(mut layers: Layers) -> Result<Self, Mistakes> {
+        let config = judge::judge(&mut layers);
+        if let Some(config) = &config {
+            rules::check(config, &mut layers);
+        }
+        match config {
+            Some(config) if layers.mistakes.is_empty() => Ok(Self {
+                written: layers.table,
+                ..config
+            }),
+            _ => Err(Mistakes::new(layers.mistakes)),
+        }
+    }
+
+    /// What is in effect, as TOML that reads back as these settings. No secret stands in it.
+    pub fn to_toml(&self) -> String {
+        // A table of TOML values is always TOML.
+        toml::to_string(&self.written).unwrap_or_default()
+    }
+
+    /// A short name for these settings: the same in every process that has the same ones.
+    pub fn hash(&self) -> String {
+        let digest = digest::digest(&digest::SHA256, self.to_toml().as_bytes());
+        digest.as_ref()[..8]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+
+    /// The JSON Schema of a settings file: what it may say, and what holds where it says nothing.
+    pub fn schema() -> serde_json::Value {
+        schema::schema()
+    }
+}
+
+/// The variables of the process that could be settings, for [`Config::load`].
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one home of settings from the environment"
+)]
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        Some((name, value.to_string_lossy().into_owned()))
+    })
+}
+
+/// The defaults, complete but for [`LISTS`].
+const DEFAULTS: &str = include_str!("../config/default.toml");
+
+/// The lists of tables. The defaults show them in a comment only, since TOML would not let a copy of that file
+/// add entries to a list that is stated empty.
+const LISTS: [&str; 1] = ["credentials"];
+
+#[cfg(test)]
+mod tests;

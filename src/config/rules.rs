@@ -1,0 +1,110 @@
+//! Rules that hold between keys, and for a value in its place.
+
+use std::net::SocketAddr;
+
+use humantime::format_duration;
+
+use super::Config;
+use super::layers::Layers;
+use super::mistake::Way;
+
+/// Notes each rule that is broken, where one of its keys is written.
+pub(super) fn check(config: &Config, layers: &mut Layers) {
+    let Config {
+        listen,
+        admin,
+        upstream,
+        cache,
+        ..
+    } = config;
+
+    for (table, less, less_for, more, more_for) in [
+        (
+            "cache",
+            "fresh_for",
+            cache.fresh_for,
+            "usable_for",
+            cache.usable_for,
+        ),
+        (
+            "cache",
+            "usable_for",
+            cache.usable_for,
+            "stale_if_error",
+            cache.stale_if_error,
+        ),
+        (
+            "upstream",
+            "connect_timeout",
+            upstream.connect_timeout,
+            "timeout",
+            upstream.timeout,
+        ),
+    ] {
+        let broken = less_for > more_for;
+        let (less_for, more_for) = (format_duration(less_for), format_duration(more_for));
+        note(
+            layers,
+            broken,
+            [&key(table, less), &key(table, more)],
+            [
+                format!("{less_for} is more than {table}.{more}, which is {more_for}"),
+                format!("{more_for} is less than {table}.{less}, which is {less_for}"),
+            ],
+        );
+    }
+
+    let same = same_port(listen.address, admin.address);
+    note(
+        layers,
+        same,
+        [&key("admin", "address"), &key("listen", "address")],
+        [
+            format!("takes the port of listen.address, {}", listen.address),
+            format!("takes the port of admin.address, {}", admin.address),
+        ],
+    );
+
+    let max_bytes = key("cache", "max_bytes");
+    let small = || "is less than any page takes: write a size such as \"64MiB\"".to_owned();
+    note(
+        layers,
+        cache.max_bytes < LEAST_CACHE,
+        [&max_bytes, &max_bytes],
+        [small(), small()],
+    );
+}
+
+/// Notes a broken rule between two keys: at the first that somebody wrote, with the text about that one.
+///
+/// Nothing is noted about a key that is wrong by itself, nor where a file could not be read: the rule may be
+/// kept by what was meant.
+fn note(layers: &mut Layers, broken: bool, keys: [&Way; 2], whats: [String; 2]) {
+    let in_doubt = |key: &Way| {
+        let key = key.to_string();
+        let around =
+            |part: &str| part.is_empty() || key == part || key.starts_with(&format!("{part}."));
+        layers.mistakes.iter().any(|mistake| around(&mistake.key))
+    };
+    if !broken || keys.into_iter().any(in_doubt) {
+        return;
+    }
+    let [first, second] = whats;
+    match layers.place(keys[0]).is_none() && layers.place(keys[1]).is_some() {
+        true => layers.note_at(keys[1], second),
+        false => layers.note_at(keys[0], first),
+    }
+}
+
+fn same_port(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip(), other.ip());
+    one.port() != 0
+        && one.port() == other.port()
+        && (a == b || a.is_unspecified() || b.is_unspecified())
+}
+
+fn key(table: &str, key: &str) -> Way {
+    Way::default().key(table).key(key)
+}
+
+const LEAST_CACHE: u64 = 1024;
