@@ -1,6 +1,11 @@
 //! A page's key in, a page out: signed, sent and judged.
 
 pub mod credentials;
+mod jwe;
+pub mod pem;
+#[cfg(test)]
+mod test_keys;
+pub mod token;
 
 use std::path::PathBuf;
 use std::time::Duration;
