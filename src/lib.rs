@@ -11,3 +11,4 @@ pub mod secret;
 pub mod setting;
 pub mod telemetry;
 pub mod upstream;
+pub mod vendor;

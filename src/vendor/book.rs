@@ -1,0 +1,132 @@
+//! What the stand-in remembers: its settings, and everything that happened so far.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use http::{HeaderMap, Method, Request, Version};
+use matchit::Router;
+use serde::Serialize;
+
+use super::app::OneUse;
+use super::limit::Windows;
+use super::{Behaviour, Settings};
+use crate::contacts::Api;
+
+/// Shared by all connections of one stand-in.
+pub(super) struct State {
+    pub(super) settings: Settings,
+    pub(super) routes: Router<()>,
+    pub(super) open: AtomicU64,
+    book: Mutex<Book>,
+}
+
+/// All that changes.
+#[derive(Default)]
+pub(super) struct Book {
+    pub(super) behaviour: Behaviour,
+    pub(super) stats: Stats,
+    pub(super) requests: VecDeque<Seen>,
+    pub(super) windows: Windows,
+    /// Token ids that were used, and until when they have to be remembered (seconds since 1970).
+    used: HashMap<String, f64>,
+}
+
+/// What happened since the start, or since the last reset.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// Calls to the contact paths, refused ones included.
+    pub calls: u64,
+    /// Calls that passed every check, whatever was done to their answer then.
+    pub answered: u64,
+    /// Calls that did not: wrong method, parts, token, or over the limit.
+    pub refused: u64,
+    /// Those of the refused that were over the limit.
+    pub over_limit: u64,
+    /// Requests that died with a connection before they became calls.
+    pub dropped: u64,
+    /// Connections open right now.
+    pub open_connections: u64,
+    /// Connections ever accepted.
+    pub accepted_connections: u64,
+    /// Calls by account, as their query names it.
+    pub accounts: BTreeMap<String, u64>,
+    /// What panicked while serving: a defect of the stand-in's own, for tests to see.
+    pub panics: Vec<String>,
+}
+
+/// A request to a contact path, as it came.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Its method.
+    pub method: Method,
+    /// Path and query.
+    pub target: String,
+    /// Its header, the token included.
+    pub headers: HeaderMap,
+    /// The HTTP version it came by.
+    pub version: Version,
+}
+
+impl State {
+    pub(super) fn new(settings: Settings) -> io::Result<Self> {
+        let mut routes = Router::new();
+        for api in Api::ALL {
+            routes
+                .insert(api.route(), ())
+                .map_err(|error| io::Error::other(error.to_string()))?;
+        }
+        Ok(Self {
+            settings,
+            routes,
+            open: AtomicU64::new(0),
+            book: Mutex::default(),
+        })
+    }
+
+    /// The book, for a moment: never hold it across an await.
+    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        Stats {
+            open_connections: self.open.load(Ordering::Relaxed),
+            ..self.book().stats.clone()
+        }
+    }
+
+    pub(super) fn reset(&self) {
+        *self.book() = Book::default();
+    }
+}
+
+impl Book {
+    pub(super) fn record<B>(&mut self, request: &Request<B>) {
+        if self.requests.len() == REQUESTS_KEPT {
+            self.requests.pop_front();
+        }
+        self.requests.push_back(Seen {
+            method: request.method().clone(),
+            target: request
+                .uri()
+                .path_and_query()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            headers: request.headers().clone(),
+            version: request.version(),
+        });
+    }
+
+    /// Whether this token id is new, as it is for nobody after this.
+    pub(super) fn first_use(&mut self, once: OneUse, now: f64) -> bool {
+        if self.used.len() >= USED_BEFORE_SWEEP {
+            self.used.retain(|_, until| *until > now);
+        }
+        self.used.insert(once.jti, once.until).is_none()
+    }
+}
+
+const REQUESTS_KEPT: usize = 4096;
+const USED_BEFORE_SWEEP: usize = 4096;
