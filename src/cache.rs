@@ -1,11 +1,19 @@
 //! An ask in, a page out: from memory while it may, from upstream when it must.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::contacts::Page;
 use crate::setting;
+use crate::upstream::Fetch;
+
+pub mod coalesce;
+pub mod policy;
+pub mod serve;
+pub mod store;
 
 /// `[cache]`: how long pages are kept and served, and how much memory they may take.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -31,4 +39,73 @@ pub struct Settings {
     #[serde(with = "setting::duration")]
     #[schemars(with = "setting::DurationText")]
     pub negative_for: Duration,
+}
+
+/// What the cache has for the edge.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// To a read.
+    Page(Served),
+    /// To a purge: how many pages were dropped.
+    Forgotten(u64),
+}
+
+/// A page, and how it comes to be served.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// The page.
+    pub page: Arc<Page>,
+    /// How old it is.
+    pub age: Duration,
+    /// Where it is from.
+    pub how: How,
+}
+
+/// Where a page is from: what `Cache-Status` tells (RFC 9211).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// From memory, without waiting for the vendor.
+    Hit {
+        /// Seconds for which it stays fresh; negative once it is not.
+        ttl: i64,
+    },
+    /// From the vendor.
+    Fetched {
+        /// Why memory would not do.
+        fwd: &'static str,
+        /// Whether it is in memory now.
+        stored: bool,
+        /// Whether somebody else's fetch brought it.
+        collapsed: bool,
+    },
+    /// From memory, because a fetch failed: the failure's name.
+    OldAfter(&'static str),
+}
+
+/// What [`serve`] wants of what is below it.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The fetch to make, unless one is under way.
+    pub fetch: Fetch,
+    /// The page that was in memory and would not do.
+    pub seen: Option<Arc<Page>>,
+}
+
+impl Wanted {
+    fn has_seen(&self, page: &Arc<Page>) -> bool {
+        self.seen
+            .as_ref()
+            .is_some_and(|seen| Arc::ptr_eq(seen, page))
+    }
+}
+
+/// What a fetch brought.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The page.
+    pub page: Arc<Page>,
+    /// Whether it is in memory now.
+    pub stored: bool,
+    /// Whether it was somebody else's fetch.
+    pub collapsed: bool,
 }

@@ -6,6 +6,7 @@ mod mistake;
 mod rules;
 mod schema;
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use aws_lc_rs::digest;
@@ -15,7 +16,7 @@ use toml::Table;
 
 pub use mistake::{Mistake, Mistakes};
 
-use crate::{admin, cache, edge, telemetry, upstream};
+use crate::{cache, edge, telemetry, upstream};
 use layers::Layers;
 
 /// Every setting. There is no `Config` that breaks a rule: what cannot be used is refused while it is read.
@@ -29,7 +30,7 @@ pub struct Config {
     /// The callers' port, and what their requests must keep to.
     pub listen: edge::Settings,
     /// The operators' port.
-    pub admin: admin::Settings,
+    pub admin: Admin,
     /// The vendor, and what reaches it.
     pub upstream: upstream::Settings,
     /// The vendor's apps that the gateway speaks for, one entry each.
@@ -42,6 +43,15 @@ pub struct Config {
     #[serde(skip)]
     #[schemars(skip)]
     written: Table,
+}
+
+/// `[admin]`: the operators' port.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Address and port, for example "127.0.0.1:9090".
+    #[schemars(with = "String")]
+    pub address: SocketAddr,
 }
 
 impl Config {

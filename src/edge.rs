@@ -1,13 +1,30 @@
 //! HTTP in, HTTP out, never an error out.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Full;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::setting;
+
+pub mod admit;
+pub mod measure;
+pub mod rescue;
+pub mod respond;
+pub mod route;
+pub mod trace;
+
+/// What callers get: whole bodies, never copied.
+pub type Body = Full<Bytes>;
+
+/// What a caller's request comes to.
+pub type Outcome = Result<Response<Body>, Infallible>;
 
 /// `[listen]`: the callers' port, and what their requests must keep to.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -12,6 +12,9 @@ pub enum Error {
     /// A rule for requests is broken; the text names the part.
     #[error("{0}")]
     BadRequest(Cow<'static, str>),
+    /// A read or a purge came with a body.
+    #[error("a body is sent where none belongs: send the request without one")]
+    UnexpectedBody,
     /// The path is neither of the vendor's two.
     #[error(
         "only the vendor's getAllContacts paths are served here: check the path against its documentation"
@@ -51,6 +54,9 @@ pub enum Error {
     /// The vendor failed, or could not be reached.
     #[error("the vendor cannot answer ({0}): try again later")]
     UpstreamFailed(Cow<'static, str>),
+    /// A connection that had been kept alive died before a byte of the answer came.
+    #[error("the connection to the vendor was lost: try again")]
+    ConnectionLost,
     /// The vendor took too long.
     #[error("the vendor did not answer in time: try again later")]
     UpstreamTimedOut,
@@ -63,10 +69,23 @@ pub enum Error {
 }
 
 impl Error {
+    /// An error out of a tower stack: one of these, or one of tower's own, which says by its type what happened.
+    pub fn from_tower(error: tower::BoxError) -> Self {
+        match error.downcast::<Self>() {
+            Ok(error) => *error,
+            Err(other) if other.is::<tower::timeout::error::Elapsed>() => Self::UpstreamTimedOut,
+            Err(other) if other.is::<tower::load_shed::error::Overloaded>() => Self::Overloaded,
+            Err(other) => {
+                tracing::error!(error = %other, "a layer failed in a way that nobody foresaw");
+                Self::Internal
+            }
+        }
+    }
+
     /// The name that callers, logs and metrics know this by.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::BadRequest(_) => "bad-request",
+            Self::BadRequest(_) | Self::UnexpectedBody => "bad-request",
             Self::NotFound => "not-found",
             Self::StreamUnknown => "stream-unknown",
             Self::MethodNotAllowed => "method-not-allowed",
@@ -76,7 +95,7 @@ impl Error {
             Self::CredentialsRefused => "credentials-refused",
             Self::UpstreamRefused { .. } => "upstream-refused",
             Self::UpstreamGarbled(_) => "upstream-garbled",
-            Self::UpstreamFailed(_) => "upstream-failed",
+            Self::UpstreamFailed(_) | Self::ConnectionLost => "upstream-failed",
             Self::UpstreamTimedOut => "upstream-timed-out",
             Self::NotCached => "not-cached",
             Self::Internal => "internal",

@@ -1,3 +1,11 @@
-//! The program. All of it is in the library.
+//! The program: flags, one call into the library, an exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use contacts_gateway::cli::Cli;
+
+fn main() -> ExitCode {
+    // Wrong flags end the process here, with 2.
+    Cli::parse().run()
+}

@@ -1,7 +1,15 @@
 //! What operators see: logs and metrics.
 
+use std::io::IsTerminal;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{Layer, fmt};
+
+pub mod metrics;
 
 /// `[telemetry]`: logs.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -35,4 +43,44 @@ pub enum LogFormat {
     Json,
     /// For people.
     Text,
+}
+
+/// Starts logging to standard error, which leaves standard output to what a subcommand prints.
+///
+/// Only the program's own events follow `log`. Its libraries are heard from `warn` on and never below, because what
+/// they tell of the bytes that pass through them can hold tokens and contacts.
+///
+/// # Errors
+/// Logging was started before.
+pub fn start(settings: &Settings) -> Result<(), TryInitError> {
+    let text = match settings.log_format {
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+    };
+    let level = tracing::Level::from(settings.log);
+    let filter = Targets::new()
+        .with_default(level.min(tracing::Level::WARN))
+        .with_target(env!("CARGO_CRATE_NAME"), level);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = if text {
+        lines.boxed()
+    } else {
+        lines.json().flatten_event(true).boxed()
+    };
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .try_init()
+}
+
+impl From<Level> for tracing::Level {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Error => Self::ERROR,
+            Level::Warn => Self::WARN,
+            Level::Info => Self::INFO,
+            Level::Debug => Self::DEBUG,
+            Level::Trace => Self::TRACE,
+        }
+    }
 }

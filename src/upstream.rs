@@ -1,19 +1,25 @@
 //! A page's key in, a page out: signed, sent and judged.
 
-pub mod credentials;
-mod jwe;
-pub mod pem;
-#[cfg(test)]
-mod test_keys;
-pub mod token;
-
 use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::contacts::{Forwarded, PageKey};
 use crate::setting;
+
+pub mod client;
+pub mod credentials;
+pub mod exchange;
+mod jwe;
+pub mod pem;
+pub mod redial;
+mod refusal;
+pub mod sign;
+#[cfg(test)]
+mod test_keys;
+pub mod token;
 
 /// `[upstream]`: the vendor, and what reaches it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -41,4 +47,36 @@ pub struct Settings {
     pub extra_query: Vec<setting::ExtraParameter>,
     /// Take any body of a 200 for a success, for upstreams of another kind than the vendor.
     pub accept_any_body: bool,
+}
+
+/// What the cache wants of the vendor.
+#[derive(Clone, Debug)]
+pub struct Fetch {
+    /// Which page.
+    pub key: PageKey,
+    /// What of the caller's header goes with the call.
+    pub forwarded: Forwarded,
+    /// Why the call is made.
+    pub reason: Reason,
+    /// Whether to dial anew instead of taking a connection from the pool.
+    pub redial: bool,
+}
+
+/// Why a call to the vendor is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A caller waits for a page that is not in memory, or too old.
+    Miss,
+    /// A page that was served is no longer fresh.
+    Refresh,
+}
+
+impl Reason {
+    /// The name in metrics and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Miss => "miss",
+            Self::Refresh => "refresh",
+        }
+    }
 }

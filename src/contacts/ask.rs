@@ -35,6 +35,18 @@ impl Api {
         }
     }
 
+    /// The stream and the list in a path, as text, if it is one of the vendor's. The inverse of [`PageKey::target`].
+    pub fn split(path: &str) -> Option<(Self, &str, &str)> {
+        let of = |api: Self| {
+            let rest = path.strip_prefix(api.prefix())?.strip_prefix('/')?;
+            let (stream, rest) = rest.split_once('/')?;
+            let rest = rest.strip_prefix("campaign/contactList/")?;
+            let list = rest.strip_suffix("/getAllContacts")?;
+            (!list.contains('/')).then_some((api, stream, list))
+        };
+        Self::ALL.into_iter().find_map(of)
+    }
+
     const fn prefix(self) -> &'static str {
         match self {
             Self::V1 => "/agentassist/api/v1/public",
@@ -174,6 +186,34 @@ pub(crate) mod tests {
             all.target(),
             "/campaign/api/v2/public/st-1/campaign/contactList/cl-1/getAllContacts?accountId=67777ce93e25326494e90000&skip=50&limit=10&lang=de"
         );
+    }
+
+    #[test]
+    fn only_the_vendors_paths_are_split() {
+        for api in Api::ALL {
+            let path = api
+                .route()
+                .replace("{streamId}", "st-1")
+                .replace("{contactListId}", "cl-1");
+            assert_eq!(Api::split(&path), Some((api, "st-1", "cl-1")));
+            for other in [
+                format!("{path}/"),
+                format!("{path}/x.css"),
+                format!("/{path}"),
+                path.replace("public/", "public//"),
+                path.replace("cl-1", "a/b"),
+                path.replace("getAll", "getall"),
+                path.replace("/campaign/contactList", "/campaign/%63ontactList"),
+            ] {
+                assert_eq!(Api::split(&other), None, "{other}");
+            }
+            let odd = path.replace("cl-1", "cl%2F1");
+            assert_eq!(
+                Api::split(&odd),
+                Some((api, "st-1", "cl%2F1")),
+                "refused as an id, not as a path"
+            );
+        }
     }
 
     #[test]

@@ -1,0 +1,298 @@
+//! Where pages live, what they weigh, which of them belong to a list, and that a forget beats a fetch.
+//!
+//! A fetch takes a [`Ticket`] before it begins. A forget of its list makes the ticket worthless, so that the page,
+//! which was fetched before the forget, never comes back after it. Look-ups know nothing of this: they read moka alone.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+use moka::Expiry;
+use moka::notification::RemovalCause;
+use moka::sync::Cache;
+
+use crate::contacts::{AccountId, ContactListId, ListKey, Page, PageKey, StreamId};
+use crate::telemetry::metrics::Metrics;
+
+/// What one entry costs beyond its texts, fields and body: moka's own, the page's, and its place in the list's set.
+const OVERHEAD: usize = 600;
+
+/// The pages in memory. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pages: Cache<PageKey, Kept>,
+    shelves: Arc<Mutex<HashMap<ListKey, Shelf>>>,
+    /// Keys that moka dropped of itself and that are still on their shelves. moka tells of them in the middle of its
+    /// other work, when the shelves may be locked.
+    dropped: Arc<Mutex<Vec<PageKey>>>,
+}
+
+/// A page, and how long moka is to keep it at most.
+#[derive(Clone, Debug)]
+struct Kept {
+    page: Arc<Page>,
+    keep_for: Duration,
+}
+
+/// What is known of one list. It is kept while the list has pages or fetches under way.
+#[derive(Debug, Default)]
+struct Shelf {
+    pages: HashSet<PageKey>,
+    fetches: usize,
+    /// Rises with every forget.
+    generation: u64,
+}
+
+/// The right to store what a fetch brings, until its list is forgotten.
+#[derive(Debug)]
+pub struct Ticket {
+    store: Store,
+    list: ListKey,
+    generation: u64,
+}
+
+/// What a forget is about. Parts that are not named stand for all.
+#[derive(Clone, Debug)]
+pub struct Forget {
+    /// The app.
+    pub stream: StreamId,
+    /// One of its lists.
+    pub list: Option<ContactListId>,
+    /// One of the accounts.
+    pub account: Option<AccountId>,
+}
+
+impl Store {
+    /// An empty store that holds `max_bytes` of whole entries.
+    pub fn new(max_bytes: u64, metrics: Arc<Metrics>) -> Self {
+        let dropped = Arc::<Mutex<Vec<PageKey>>>::default();
+        let drops = Arc::clone(&dropped);
+        let pages = Cache::builder()
+            .max_capacity(max_bytes)
+            .weigher(|key, kept: &Kept| u32::try_from(weight(key, &kept.page)).unwrap_or(u32::MAX))
+            .expire_after(KeepFor)
+            .eviction_listener(move |key: Arc<PageKey>, _, cause| {
+                let cause = match cause {
+                    RemovalCause::Size => "size",
+                    RemovalCause::Expired => "expired",
+                    RemovalCause::Explicit => return metrics.evicted("explicit"),
+                    RemovalCause::Replaced => return,
+                };
+                metrics.evicted(cause);
+                locked(&drops).push(PageKey::clone(&key));
+            })
+            .build();
+        Self {
+            pages,
+            shelves: Arc::default(),
+            dropped,
+        }
+    }
+
+    /// The page, if it is in memory.
+    pub fn page(&self, key: &PageKey) -> Option<Arc<Page>> {
+        self.pages.get(key).map(|kept| kept.page)
+    }
+
+    /// To be taken before a fetch begins.
+    pub fn ticket(&self, list: &ListKey) -> Ticket {
+        let mut shelves = locked(&self.shelves);
+        let shelf = shelves.entry(list.clone()).or_default();
+        shelf.fetches += 1;
+        Ticket {
+            store: self.clone(),
+            list: list.clone(),
+            generation: shelf.generation,
+        }
+    }
+
+    /// Drops the pages of every list that is meant, and makes worthless what is being fetched of them. Tells how many
+    /// pages there were.
+    pub fn forget(&self, what: &Forget) -> u64 {
+        let mut forgotten = Vec::new();
+        {
+            let mut shelves = locked(&self.shelves);
+            match what {
+                Forget {
+                    stream,
+                    list: Some(list),
+                    account: Some(account),
+                } => {
+                    let key = ListKey {
+                        stream: stream.clone(),
+                        list: list.clone(),
+                        account: account.clone(),
+                    };
+                    if let Some(shelf) = shelves.get_mut(&key) {
+                        shelf.forget(&mut forgotten);
+                    }
+                }
+                _ => {
+                    for (_, shelf) in shelves.iter_mut().filter(|(key, _)| what.means(key)) {
+                        shelf.forget(&mut forgotten);
+                    }
+                }
+            }
+            // Under the lock, or a fetch that begins after this forget could lose its page to it.
+            for key in &forgotten {
+                self.pages.invalidate(key);
+            }
+            shelves.retain(|_, shelf| shelf.is_needed());
+        }
+        self.tidy();
+        forgotten.len() as u64
+    }
+
+    /// How many pages there are, and what they weigh in bytes.
+    pub fn holds(&self) -> (u64, u64) {
+        self.tidy();
+        (self.pages.entry_count(), self.pages.weighted_size())
+    }
+
+    /// Does moka's bookkeeping, and takes off the shelves what moka dropped.
+    fn tidy(&self) {
+        self.pages.run_pending_tasks();
+        let dropped = std::mem::take(&mut *locked(&self.dropped));
+        if dropped.is_empty() {
+            return;
+        }
+        let mut shelves = locked(&self.shelves);
+        for key in dropped {
+            // It may have come back since. Nothing comes back while the shelves are locked.
+            if !self.pages.contains_key(&key) {
+                unlist(&mut shelves, &key);
+            }
+        }
+    }
+}
+
+impl Ticket {
+    /// Whether the list has not been forgotten since.
+    pub fn is_good(&self) -> bool {
+        locked(&self.store.shelves)
+            .get(&self.list)
+            .is_some_and(|shelf| shelf.generation == self.generation)
+    }
+
+    /// Stores a page that was fetched with this ticket, unless its list was forgotten meanwhile or there is no room.
+    /// Tells whether it did. moka drops the page once it has been kept for `keep_for`.
+    pub fn store(&self, key: &PageKey, page: Arc<Page>, keep_for: Duration) -> bool {
+        {
+            let mut shelves = locked(&self.store.shelves);
+            let Some(shelf) = shelves.get_mut(&self.list) else {
+                return false;
+            };
+            if shelf.generation != self.generation {
+                return false;
+            }
+            shelf.pages.insert(key.clone());
+            let kept = Kept { page, keep_for };
+            self.store.pages.insert(key.clone(), kept);
+        }
+        // After every fetch, of which there are few, so that memory never runs ahead of max_bytes.
+        self.store.tidy();
+        self.store.pages.contains_key(key)
+    }
+
+    /// Drops a page that a fetch with this ticket showed to be no longer valid.
+    pub fn discard(&self, key: &PageKey) {
+        let mut shelves = locked(&self.store.shelves);
+        unlist(&mut shelves, key);
+        self.store.pages.invalidate(key);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut shelves = locked(&self.store.shelves);
+        if let Some(shelf) = shelves.get_mut(&self.list) {
+            shelf.fetches -= 1;
+            if !shelf.is_needed() {
+                shelves.remove(&self.list);
+            }
+        }
+    }
+}
+
+impl Shelf {
+    fn forget(&mut self, forgotten: &mut Vec<PageKey>) {
+        self.generation += 1;
+        forgotten.extend(self.pages.drain());
+    }
+
+    /// Without fetches a generation protects nothing.
+    fn is_needed(&self) -> bool {
+        self.fetches > 0 || !self.pages.is_empty()
+    }
+}
+
+impl Forget {
+    fn means(&self, key: &ListKey) -> bool {
+        key.stream == self.stream
+            && self.list.as_ref().is_none_or(|list| *list == key.list)
+            && self
+                .account
+                .as_ref()
+                .is_none_or(|account| *account == key.account)
+    }
+}
+
+impl From<ListKey> for Forget {
+    fn from(key: ListKey) -> Self {
+        Self {
+            stream: key.stream,
+            list: Some(key.list),
+            account: Some(key.account),
+        }
+    }
+}
+
+fn unlist(shelves: &mut HashMap<ListKey, Shelf>, key: &PageKey) {
+    if let Some(shelf) = shelves.get_mut(&key.list) {
+        shelf.pages.remove(key);
+        if !shelf.is_needed() {
+            shelves.remove(&key.list);
+        }
+    }
+}
+
+/// The outer bound of an entry's life. How old a page may be for whom is the policy's matter.
+struct KeepFor;
+
+impl Expiry<PageKey, Kept> for KeepFor {
+    fn expire_after_create(&self, _: &PageKey, kept: &Kept, _: Instant) -> Option<Duration> {
+        Some(kept.keep_for)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &PageKey,
+        kept: &Kept,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(kept.keep_for)
+    }
+}
+
+/// A panic while the lock was held would be a defect elsewhere; the map itself is whole between two statements.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn weight(key: &PageKey, page: &Page) -> usize {
+    let ids = &key.list;
+    let key = ids.stream.as_str().len()
+        + ids.list.as_str().len()
+        + ids.account.as_str().len()
+        + key.extra.as_ref().map_or(0, |extra| extra.len());
+    OVERHEAD + key + fields(&page.headers) + page.body.len()
+}
+
+fn fields(headers: &HeaderMap) -> usize {
+    headers
+        .iter()
+        .map(|(name, value)| 104 + name.as_str().len() + value.len())
+        .sum()
+}

@@ -1,0 +1,298 @@
+//! The subcommands, a function each.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use http::Uri;
+use http_body_util::Empty;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::info;
+
+use crate::clock::Clock;
+use crate::config::{Config, environment};
+use crate::contacts::StreamId;
+use crate::server::{Gateway, StartError};
+use crate::telemetry;
+use crate::upstream::credentials::Credentials;
+use crate::vendor::{self, Vendor};
+
+mod demo;
+
+/// A caching reverse proxy for Kore.ai's getAllContacts: it holds the secrets, answers from memory and keeps to the
+/// vendor's allowance.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Cli {
+    /// Settings file (TOML); without one the defaults and the environment count
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or SIGINT, then drain; a second signal ends at once (the default)
+    Serve,
+    /// Read settings and secrets, and show what would be used
+    Check,
+    /// A stand-in vendor and the gateway before it, in one process on loopback, to try things out
+    Demo,
+    /// The stand-in vendor alone: it behaves as the vendor's documentation says
+    Vendor {
+        /// Where to listen
+        #[arg(long, default_value = "127.0.0.1:0")]
+        address: SocketAddr,
+        /// Calls allowed an account in each window
+        #[arg(long, default_value_t = 60)]
+        calls: u32,
+        /// The window
+        #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
+        window: Duration,
+    },
+    /// Ask the admin port whether the gateway is ready: 0 if it is, 1 if not
+    Health,
+    /// Mint a token for the vendor, for a person with curl
+    Token {
+        /// The stream to mint it for
+        #[arg(long)]
+        stream: StreamId,
+    },
+    /// Print the JSON Schema of the settings file
+    Schema,
+    /// Print a completion script
+    Completions {
+        /// For this shell
+        shell: Shell,
+    },
+}
+
+/// `EX_CONFIG` of sysexits.h.
+const BAD_SETTINGS: u8 = 78;
+
+/// What ends a subcommand early.
+#[derive(Debug)]
+enum Failure {
+    /// Something in the settings, the environment included, or the secrets they name: a line per mistake.
+    Settings(String),
+    /// Anything else.
+    Other(String),
+}
+
+impl Cli {
+    /// Runs the subcommand and says how it ended.
+    pub fn run(self) -> ExitCode {
+        // redis and others build TLS set-ups of their own and take the process's default.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let ended = match self.command.as_ref().unwrap_or(&Command::Serve) {
+            Command::Serve => self.serve(),
+            Command::Check => self.check(),
+            Command::Demo => self.demo(),
+            Command::Vendor {
+                address,
+                calls,
+                window,
+            } => stand_in(*address, *calls, *window),
+            Command::Health => self.health(),
+            Command::Token { stream } => self.token(stream),
+            Command::Schema => print(&format!("{:#}\n", Config::schema())),
+            Command::Completions { shell } => completions(*shell),
+        };
+        match ended {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(Failure::Settings(mistakes)) => {
+                let _ = writeln!(io::stderr(), "{mistakes}");
+                ExitCode::from(BAD_SETTINGS)
+            }
+            Err(Failure::Other(what)) => {
+                let _ = writeln!(io::stderr(), "{what}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn config(&self) -> Result<Config, Failure> {
+        Config::load(self.config.as_deref(), environment())
+            .map_err(|mistakes| Failure::Settings(mistakes.to_string()))
+    }
+
+    fn serve(&self) -> Result<(), Failure> {
+        let config = self.config()?;
+        telemetry::start(&config.telemetry).map_err(other)?;
+        block_on(async {
+            let gateway = Gateway::bind(config, Clock::system()).await?;
+            until_signal(gateway).await
+        })
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        let config = self.config()?;
+        let credentials = load(&config)?;
+        let mut shown = config.to_toml();
+        for credential in credentials.iter() {
+            shown += &format!("# {credential}\n");
+        }
+        for warning in credentials.warnings() {
+            shown += &format!("# warning: {warning}\n");
+        }
+        print(&shown)
+    }
+
+    fn demo(&self) -> Result<(), Failure> {
+        block_on(demo::run(self.config.as_deref()))
+    }
+
+    fn health(&self) -> Result<(), Failure> {
+        let mut address = self.config()?.admin.address;
+        if address.ip().is_unspecified() {
+            let loopback = if address.is_ipv4() {
+                [127, 0, 0, 1].into()
+            } else {
+                [0, 0, 0, 0, 0, 0, 0, 1u16].into()
+            };
+            address.set_ip(loopback);
+        }
+        block_on(async {
+            let uri: Uri = format!("http://{address}/ready").parse().map_err(other)?;
+            let client = Client::builder(TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();
+            let answer = tokio::time::timeout(Duration::from_secs(2), client.get(uri)).await;
+            match answer {
+                Ok(Ok(response)) if response.status().is_success() => Ok(()),
+                Ok(Ok(response)) => {
+                    Err(Failure::Other(format!("not ready: {}", response.status())))
+                }
+                Ok(Err(error)) => Err(Failure::Other(format!(
+                    "{address} does not answer: {error}"
+                ))),
+                Err(_) => Err(Failure::Other(format!(
+                    "{address} does not answer within 2s"
+                ))),
+            }
+        })
+    }
+
+    fn token(&self, stream: &StreamId) -> Result<(), Failure> {
+        let credentials = load(&self.config()?)?;
+        let credential = credentials
+            .find(stream)
+            .ok_or_else(|| Failure::Other(crate::error::Error::StreamUnknown.to_string()))?;
+        block_on(async {
+            let token = credential.token(&Clock::system()).await.map_err(other)?;
+            let text = String::from_utf8_lossy(token.value.as_bytes()).into_owned();
+            print(&format!("{text}\n"))
+        })
+    }
+}
+
+fn load(config: &Config) -> Result<Credentials, Failure> {
+    Credentials::load(&config.credentials)
+        .map_err(|mistakes| Failure::from(StartError::Credentials(mistakes)))
+}
+
+fn stand_in(address: SocketAddr, calls: u32, window: Duration) -> Result<(), Failure> {
+    block_on(async {
+        let (mut settings, credentials) = vendor::Settings::demo().map_err(other)?;
+        settings.address = address;
+        settings.limit.calls = calls;
+        settings.limit.window = window;
+        let vendor = Vendor::start(settings).map_err(other)?;
+        print(&format!(
+            "A stand-in for the vendor: it behaves as the vendor's documentation says, and holds made-up contacts.\n\
+             url        {}\nstream     {}\nclient_id  {}\nsecret     {}\n",
+            vendor.url(),
+            credentials.stream,
+            credentials.client_id,
+            credentials.secret,
+        ))?;
+        let mut signals = Signals::new()?;
+        signals.next().await;
+        vendor.shutdown().await;
+        Ok(())
+    })
+}
+
+fn completions(shell: Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "contacts-gateway", &mut script);
+    io::stdout().write_all(&script).map_err(other)
+}
+
+/// Serves until a signal comes, then drains. A second signal ends the process at once.
+async fn until_signal(gateway: Gateway) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let (tell, told) = tokio::sync::oneshot::channel::<()>();
+    let leave = async {
+        // An error says that nobody will tell any more, which cannot be before the end.
+        let _ = told.await;
+    };
+    let signalled = async {
+        info!("{}: leaving", signals.next().await);
+        let _ = tell.send(());
+        signals.next().await
+    };
+    tokio::select! {
+        ended = gateway.run(leave) => ended.map_err(other),
+        signal = signalled => Err(Failure::Other(format!("a second signal, {signal}: ended at once"))),
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(other)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(other)?,
+        })
+    }
+
+    /// The next of either.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(other)?;
+    let ended = runtime.block_on(work);
+    // What is still running belongs to connections that were cut off.
+    runtime.shutdown_background();
+    ended
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(other)
+}
+
+fn other(error: impl std::fmt::Display) -> Failure {
+    Failure::Other(error.to_string())
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Credentials(_) | StartError::Client(_) => Self::Settings(error.to_string()),
+            StartError::Bind { .. } | StartError::Metrics(_) => Self::Other(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Above here there is always a response; below, perhaps an error.
+//!
+//! The one place that decides what callers see of a failure (RFC 9457), and that logs it. It also keeps two promises
+//! about every response: a `HEAD` gets no body, and a defect in the program is an answer too.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use hyper::body::Body as _;
+use serde::Serialize;
+use tower::util::ServiceExt;
+use tower::{BoxError, Layer, Service, layer};
+use tracing::{debug, error, info};
+use uuid::Uuid;
+
+use super::Body;
+use super::trace::Named;
+use crate::error::Error;
+use crate::telemetry::metrics::Metrics;
+
+/// The rung.
+pub fn layer<S>(metrics: Arc<Metrics>) -> impl Layer<S, Service = Rescue<S>> + Clone {
+    layer::layer_fn(move |inner| Rescue {
+        metrics: metrics.clone(),
+        inner,
+    })
+}
+
+/// See [`layer`].
+#[derive(Clone, Debug)]
+pub struct Rescue<S> {
+    metrics: Arc<Metrics>,
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for Rescue<S>
+where
+    S: Service<Request<B>, Response = Response<Body>, Error = BoxError> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let Self { metrics, inner } = self.clone();
+        let named = request.extensions().get::<Named>().cloned();
+        let (head, version) = (request.method() == Method::HEAD, request.version());
+        let answer = AssertUnwindSafe(inner.oneshot(request)).catch_unwind();
+        Box::pin(async move {
+            let failure = match answer.await {
+                Ok(Ok(response)) => return Ok(bodiless_if(head, response)),
+                Ok(Err(failure)) => Error::from_tower(failure),
+                Err(panic) => panicked(panic.as_ref()),
+            };
+            let id = named.as_ref().map_or("", Named::id);
+            metrics.problem(failure.name());
+            record(&failure, id);
+            let mut response = problem(&failure, id);
+            if version < Version::HTTP_2 && ends_connection(&failure) {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            Ok(bodiless_if(head, response))
+        })
+    }
+}
+
+/// RFC 9457's members.
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: String,
+    instance: String,
+}
+
+fn problem(failure: &Error, id: &str) -> Response<Body> {
+    let (status, title) = presented(failure);
+    let problem = Problem {
+        r#type: format!("urn:contacts-gateway:{}", failure.name()),
+        title,
+        status: status.as_u16(),
+        detail: failure.to_string(),
+        instance: match Uuid::parse_str(id) {
+            Ok(id) => format!("urn:uuid:{id}"),
+            Err(_) => format!("urn:contacts-gateway:request:{id}"),
+        },
+    };
+    // A struct of texts and a number can always be written as JSON.
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    let json = HeaderValue::from_static("application/problem+json");
+    headers.insert(CONTENT_TYPE, json);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(wait) = retry_after(failure) {
+        // Rounded up, and never 0: whoever waits that long does not come too early.
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    }
+    if *failure == Error::MethodNotAllowed {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, PURGE"));
+    }
+    response
+}
+
+/// The one table of statuses. Every error is in it by name.
+#[deny(clippy::wildcard_enum_match_arm)]
+fn presented(failure: &Error) -> (StatusCode, &'static str) {
+    match failure {
+        Error::BadRequest(_) | Error::UnexpectedBody => {
+            (StatusCode::BAD_REQUEST, "The request breaks a rule")
+        }
+        Error::NotFound => (StatusCode::NOT_FOUND, "No such path"),
+        Error::StreamUnknown => (StatusCode::NOT_FOUND, "No credentials for this stream"),
+        Error::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "No such method here"),
+        Error::Misdirected => (StatusCode::MISDIRECTED_REQUEST, "Not for this host"),
+        Error::Overloaded => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Too many requests in flight",
+        ),
+        Error::Draining => (StatusCode::SERVICE_UNAVAILABLE, "Shutting down"),
+        Error::CredentialsRefused => (
+            StatusCode::BAD_GATEWAY,
+            "The vendor refused the credentials",
+        ),
+        Error::UpstreamRefused { .. } => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The vendor's rate limit is spent",
+        ),
+        Error::UpstreamGarbled(_) => (StatusCode::BAD_GATEWAY, "The vendor's answer is unusable"),
+        Error::UpstreamFailed(_) | Error::ConnectionLost => {
+            (StatusCode::BAD_GATEWAY, "The vendor failed")
+        }
+        Error::UpstreamTimedOut => (StatusCode::GATEWAY_TIMEOUT, "The vendor took too long"),
+        Error::NotCached => (StatusCode::GATEWAY_TIMEOUT, "Not cached"),
+        Error::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "The gateway failed"),
+    }
+}
+
+/// How long to wait before the next try, where waiting helps: every 503 says so.
+fn retry_after(failure: &Error) -> Option<Duration> {
+    match failure {
+        Error::UpstreamRefused { retry_after } => Some(*retry_after),
+        Error::Overloaded | Error::Draining => Some(Duration::from_secs(1)),
+        _ => None,
+    }
+}
+
+/// Whether what is left on the connection cannot be trusted, or the connection has no future.
+fn ends_connection(failure: &Error) -> bool {
+    matches!(failure, Error::UnexpectedBody | Error::Draining)
+}
+
+/// One event per request that went wrong, loud where it is the gateway's or the vendor's fault.
+fn record(failure: &Error, id: &str) {
+    let problem = failure.name();
+    let (status, _) = presented(failure);
+    let status = status.as_u16();
+    match status {
+        500 => error!(
+            request.id = id,
+            problem, status, "a request failed: {failure}"
+        ),
+        501.. => info!(
+            request.id = id,
+            problem, status, "a request failed: {failure}"
+        ),
+        _ => debug!(
+            request.id = id,
+            problem, status, "refused a request: {failure}"
+        ),
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text");
+    error!(panic = text, "a request ran into a defect");
+    Error::Internal
+}
+
+/// Takes the body from a response to `HEAD`; its length stays known (RFC 9110 section 9.3.2).
+fn bodiless_if(head: bool, mut response: Response<Body>) -> Response<Body> {
+    if head {
+        let length = response.body().size_hint().exact().unwrap_or(0);
+        let body = std::mem::take(response.body_mut());
+        if !body.is_end_stream() {
+            response
+                .headers_mut()
+                .insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        *response.body_mut() = Body::new(Bytes::new());
+    }
+    response
+}

@@ -1,0 +1,295 @@
+//! Makes a response of what the cache has: the vendor's status, body and fields, and what a cache owes its callers
+//! (`Age`, `Cache-Status`, 304 where the caller has the page already).
+
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use futures_util::future::{MapOk, TryFutureExt};
+use http::header::{
+    AGE, CACHE_CONTROL, CONTENT_LOCATION, CONTENT_TYPE, DATE, ETAG, EXPIRES, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, LAST_MODIFIED, VARY,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use sfv::{Integer, ItemSerializer, key_ref, token_ref};
+use tower::{Layer, Service, layer};
+
+use super::Body;
+use crate::cache::{Answer, How, Served};
+use crate::contacts::Ask;
+use crate::error::Error;
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// The rung.
+pub fn layer<S>() -> impl Layer<S, Service = Respond<S>> + Clone {
+    layer::layer_fn(|inner| Respond { inner })
+}
+
+/// See [`layer`].
+#[derive(Clone, Debug)]
+pub struct Respond<S> {
+    inner: S,
+}
+
+/// An ask, and what of its answer depends on what the caller has already.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// What is asked.
+    pub(crate) ask: Ask,
+    /// Under which conditions it is answered in full.
+    pub(crate) conditions: Conditions,
+}
+
+/// `If-None-Match` and `If-Modified-Since`: RFC 9110 section 13.1.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Conditions {
+    none_match: Vec<HeaderValue>,
+    modified_since: Option<SystemTime>,
+}
+
+impl<S> Service<Asked> for Respond<S>
+where
+    S: Service<Ask, Response = Answer, Error = Error>,
+{
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = MapOk<S::Future, Box<dyn FnOnce(Answer) -> Response<Body> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, asked: Asked) -> Self::Future {
+        let Asked { ask, conditions } = asked;
+        self.inner
+            .call(ask)
+            .map_ok(Box::new(move |answer| match answer {
+                Answer::Page(served) => page(&served, &conditions),
+                Answer::Forgotten(n) => forgotten(n),
+            }))
+    }
+}
+
+fn page(served: &Served, conditions: &Conditions) -> Response<Body> {
+    let page = &served.page;
+    let mut response = if page.status == StatusCode::OK && conditions.hold_back(&page.headers) {
+        let mut response = Response::new(Body::default());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        let headers = response.headers_mut();
+        // RFC 9110 section 15.4.5: what a 200 would have said of these.
+        for name in [CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, VARY] {
+            for value in page.headers.get_all(&name) {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        response
+    } else {
+        let mut response = Response::new(Body::new(page.body.clone()));
+        *response.status_mut() = page.status;
+        *response.headers_mut() = page.headers.clone();
+        response
+    };
+    let headers = response.headers_mut();
+    headers.insert(AGE, HeaderValue::from(served.age.as_secs()));
+    headers.insert(CACHE_STATUS, cache_status(served));
+    if !headers.contains_key(CACHE_CONTROL) && !headers.contains_key(EXPIRES) {
+        // Personal data, and the vendor says nothing: no cache beyond this one should keep or guess.
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    }
+    response
+}
+
+fn forgotten(n: u64) -> Response<Body> {
+    let mut response = Response::new(Body::from(format!("{{\"forgotten\": {n}}}")));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// RFC 9211: a list of one member, ours. The space after each semicolon is for people.
+fn cache_status(served: &Served) -> HeaderValue {
+    let ours = ItemSerializer::new().bare_item(token_ref("contacts-gateway"));
+    let ours = match served.how {
+        How::Hit { ttl } => ours
+            .parameter(key_ref("hit"), true)
+            .parameter(key_ref("ttl"), integer(ttl)),
+        How::Fetched {
+            fwd,
+            stored,
+            collapsed,
+        } => {
+            let status = i64::from(served.page.status.as_u16());
+            let mut ours = ours
+                .parameter(key_ref("fwd"), token_ref(fwd))
+                .parameter(key_ref("fwd-status"), integer(status));
+            if stored {
+                ours = ours.parameter(key_ref("stored"), true);
+            }
+            if collapsed {
+                ours = ours.parameter(key_ref("collapsed"), true);
+            }
+            ours
+        }
+        How::OldAfter(name) => ours
+            .parameter(key_ref("fwd"), token_ref("stale"))
+            .parameter(key_ref("detail"), token_ref(name)),
+    };
+    let text = ours.finish().replace(';', "; ");
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("contacts-gateway"))
+}
+
+/// The nearest integer of 15 digits, which is all that structured fields have.
+fn integer(n: i64) -> Integer {
+    n.try_into()
+        .unwrap_or(if n < 0 { Integer::MIN } else { Integer::MAX })
+}
+
+impl Conditions {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let none_match: Vec<_> = headers.get_all(IF_NONE_MATCH).iter().cloned().collect();
+        let modified_since = headers
+            .get(IF_MODIFIED_SINCE)
+            // RFC 9110 section 13.1.3: not looked at beside If-None-Match.
+            .filter(|_| none_match.is_empty())
+            .and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok());
+        Self {
+            none_match,
+            modified_since,
+        }
+    }
+
+    /// Whether the caller has the page already.
+    fn hold_back(&self, page: &HeaderMap) -> bool {
+        if !self.none_match.is_empty() {
+            let tag = page.get(ETAG).map(HeaderValue::as_bytes);
+            let matches = |value: &HeaderValue| {
+                tags(value.as_bytes()).any(|t| t == b"*" || tag.map(opaque) == Some(opaque(t)))
+            };
+            return self.none_match.iter().any(matches);
+        }
+        let Some(since) = self.modified_since else {
+            return false;
+        };
+        let modified = page
+            .get(LAST_MODIFIED)
+            .and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok());
+        modified.is_some_and(|modified| modified <= since)
+    }
+}
+
+/// The entity tags of a list, and `*` (RFC 9110 section 8.8.3). A comma inside a tag belongs to it.
+fn tags(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = list;
+    std::iter::from_fn(move || {
+        rest = &rest[rest.iter().position(|b| !b", \t".contains(b))?..];
+        let quote = rest.iter().position(|b| *b == b'"').unwrap_or(rest.len());
+        let comma = rest.iter().position(|b| *b == b',').unwrap_or(rest.len());
+        let end = if quote < comma {
+            let opened = quote + 1;
+            let closed = rest[opened..].iter().position(|b| *b == b'"');
+            closed.map_or(rest.len(), |at| opened + at + 1)
+        } else {
+            comma
+        };
+        let (tag, after) = rest.split_at(end);
+        rest = after;
+        Some(tag.trim_ascii())
+    })
+}
+
+/// RFC 9110 section 8.8.3.2, weak comparison: `W/` does not count.
+fn opaque(tag: &[u8]) -> &[u8] {
+    tag.strip_prefix(b"W/").unwrap_or(tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::contacts::Page;
+
+    #[test]
+    fn cache_status_is_what_rfc_9211_writes() {
+        let page = Arc::new(Page {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: bytes::Bytes::new(),
+            received_at: crate::clock::Clock::system().now(),
+            initial_age: Duration::ZERO,
+        });
+        let fetched = |stored, collapsed| How::Fetched {
+            fwd: "uri-miss",
+            stored,
+            collapsed,
+        };
+        for (how, want) in [
+            (How::Hit { ttl: 42 }, "contacts-gateway; hit; ttl=42"),
+            (How::Hit { ttl: -7 }, "contacts-gateway; hit; ttl=-7"),
+            (
+                fetched(true, false),
+                "contacts-gateway; fwd=uri-miss; fwd-status=200; stored",
+            ),
+            (
+                fetched(false, false),
+                "contacts-gateway; fwd=uri-miss; fwd-status=200",
+            ),
+            (
+                fetched(true, true),
+                "contacts-gateway; fwd=uri-miss; fwd-status=200; stored; collapsed",
+            ),
+            (
+                How::OldAfter("upstream-failed"),
+                "contacts-gateway; fwd=stale; detail=upstream-failed",
+            ),
+        ] {
+            let served = Served {
+                page: page.clone(),
+                age: Duration::ZERO,
+                how,
+            };
+            assert_eq!(cache_status(&served), want);
+        }
+    }
+
+    #[test]
+    fn a_condition_holds_a_page_back_that_the_caller_has() {
+        let page: HeaderMap = [
+            (ETAG, "\"a,b\""),
+            (LAST_MODIFIED, "Mon, 01 Jan 2024 00:00:00 GMT"),
+        ]
+        .map(|(n, v)| (n, HeaderValue::from_static(v)))
+        .into_iter()
+        .collect();
+        let held = |name: HeaderName, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            Conditions::of(&headers).hold_back(&page)
+        };
+        for (value, want) in [
+            ("\"a,b\"", true),
+            ("W/\"a,b\"", true),
+            ("*", true),
+            ("\"x\", \"a,b\"", true),
+            ("\"x\" ,W/\"y\",\t\"a,b\"", true),
+            ("\"a\"", false),
+            ("a,b", false),
+            ("", false),
+        ] {
+            assert_eq!(held(IF_NONE_MATCH, value), want, "If-None-Match: {value}");
+        }
+        for (value, want) in [
+            ("Mon, 01 Jan 2024 00:00:00 GMT", true),
+            ("Sun, 31 Dec 2023 23:59:59 GMT", false),
+            ("yesterday", false),
+        ] {
+            assert_eq!(
+                held(IF_MODIFIED_SINCE, value),
+                want,
+                "If-Modified-Since: {value}"
+            );
+        }
+    }
+}

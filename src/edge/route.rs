@@ -1,0 +1,244 @@
+//! From here inwards a request is an ask and no longer HTTP: every rule for requests is kept here, or broken here.
+//!
+//! What it refuses: hosts that are not ours, paths and methods that are not the vendor's, bodies, ids that are none,
+//! an account that is missing or contradicts itself, parameters that nobody allowed. What it lets through is complete:
+//! nothing below looks at the request again.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::{Either, Ready, ready};
+use http::header::HOST;
+use http::{HeaderMap, Method, Request};
+use hyper::body::Body;
+use tower::{Layer, Service, layer};
+
+use super::respond::{Asked, Conditions};
+use crate::contacts::control::Directives;
+use crate::contacts::{AccountId, Api, Ask, Forwarded, ListKey, PageKey, Read};
+use crate::error::Error;
+use crate::{edge, upstream};
+
+/// The rung.
+pub fn layer<S>(
+    edge: &edge::Settings,
+    upstream: &upstream::Settings,
+) -> impl Layer<S, Service = Route<S>> + Clone {
+    let rules = Arc::new(Rules {
+        hosts: edge
+            .allowed_hosts
+            .iter()
+            .map(|h| h.to_ascii_lowercase())
+            .collect(),
+        forward_headers: upstream.forward_headers.clone(),
+        extra_query: upstream.extra_query.clone(),
+    });
+    layer::layer_fn(move |inner| Route {
+        rules: rules.clone(),
+        inner,
+    })
+}
+
+/// See [`layer`].
+#[derive(Clone, Debug)]
+pub struct Route<S> {
+    rules: Arc<Rules>,
+    inner: S,
+}
+
+/// What the settings allow.
+#[derive(Debug)]
+struct Rules {
+    hosts: Vec<String>,
+    forward_headers: Vec<crate::setting::ForwardedHeader>,
+    extra_query: Vec<crate::setting::ExtraParameter>,
+}
+
+impl<S, B> Service<Request<B>> for Route<S>
+where
+    S: Service<Asked, Error = Error>,
+    B: Body,
+{
+    type Response = S::Response;
+    type Error = Error;
+    type Future = Either<Ready<Result<S::Response, Error>>, S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        match self.rules.asked(&request) {
+            Ok(asked) => Either::Right(self.inner.call(asked)),
+            Err(refusal) => Either::Left(ready(Err(refusal))),
+        }
+    }
+}
+
+impl Rules {
+    fn asked<B: Body>(&self, request: &Request<B>) -> Result<Asked, Error> {
+        self.host(request)?;
+        let (api, stream, list) = Api::split(request.uri().path()).ok_or(Error::NotFound)?;
+        let purge = match *request.method() {
+            Method::GET | Method::HEAD => false,
+            ref method if method.as_str() == "PURGE" => true,
+            _ => return Err(Error::MethodNotAllowed),
+        };
+        if !request.body().is_end_stream() {
+            return Err(Error::UnexpectedBody);
+        }
+        let headers = request.headers();
+        let query = self.query(request.uri().query().unwrap_or_default())?;
+        let list = ListKey {
+            stream: stream.parse()?,
+            list: list.parse()?,
+            account: account(query.account, headers)?,
+        };
+        if let Some(iid) = headers.get_all("iid").iter().find(|iid| *iid != stream) {
+            let _ = iid;
+            return Err(Error::BadRequest(
+                "the header iid differs from the stream in the path: send the same, or none".into(),
+            ));
+        }
+        if purge {
+            return Ok(Asked {
+                ask: Ask::Purge(list),
+                conditions: Conditions::default(),
+            });
+        }
+        let read = Read {
+            key: PageKey {
+                list,
+                api,
+                skip: query.skip,
+                limit: query.limit,
+                extra: query.extra,
+            },
+            forwarded: self.forwarded(headers),
+            directives: Directives::of(headers),
+        };
+        Ok(Asked {
+            ask: Ask::Read(read),
+            conditions: Conditions::of(headers),
+        })
+    }
+
+    /// Both where both are sent: RFC 9112 section 3.2.2 lets the target's authority win, but a request that names two
+    /// hosts should pass for neither.
+    fn host<B>(&self, request: &Request<B>) -> Result<(), Error> {
+        if self.hosts.is_empty() {
+            return Ok(());
+        }
+        let target = request.uri().authority().map(|a| a.as_str().as_bytes());
+        let field = request.headers().get_all(HOST).iter().map(|h| h.as_bytes());
+        let mut named = target.into_iter().chain(field).peekable();
+        let any = named.peek().is_some();
+        if any && named.all(|host| self.allows(host)) {
+            Ok(())
+        } else {
+            Err(Error::Misdirected)
+        }
+    }
+
+    fn allows(&self, host: &[u8]) -> bool {
+        let host = String::from_utf8_lossy(host).to_ascii_lowercase();
+        // The port, unless the last colon stands inside an IPv6 address.
+        let without_port = host.rsplit_once(':').map_or(host.as_str(), |(name, port)| {
+            if port.contains(']') { &host } else { name }
+        });
+        self.hosts.iter().any(|h| *h == host || h == without_port)
+    }
+
+    fn query(&self, query: &str) -> Result<Query, Error> {
+        let mut found = Query::default();
+        let mut seen = Vec::new();
+        let mut extra = Vec::new();
+        for parameter in query.split('&').filter(|p| !p.is_empty()) {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            if seen.contains(&name) {
+                return Err(bad_parameter(name, "is given twice: give it once"));
+            }
+            seen.push(name);
+            match name {
+                "accountId" => found.account = Some(value.parse()?),
+                "skip" => found.skip = number(name, value)?,
+                "limit" => {
+                    let limit = NonZeroU64::new(number(name, value)?);
+                    found.limit =
+                        Some(limit.ok_or_else(|| bad_parameter(name, "must be at least 1"))?);
+                }
+                _ if !self
+                    .extra_query
+                    .iter()
+                    .any(|allowed| allowed.name() == name) =>
+                {
+                    return Err(bad_parameter(
+                        name,
+                        "is not known here: leave it out, or have it listed in upstream.extra_query",
+                    ));
+                }
+                _ if parameter.len() > 512 => {
+                    return Err(bad_parameter(name, "is longer than 512 bytes"));
+                }
+                _ => extra.push(parameter),
+            }
+        }
+        if !extra.is_empty() {
+            extra.sort_unstable();
+            found.extra = Some(extra.join("&").into());
+        }
+        Ok(found)
+    }
+
+    fn forwarded(&self, headers: &HeaderMap) -> Forwarded {
+        self.forward_headers
+            .iter()
+            .flat_map(|name| {
+                let values = headers.get_all(name.name()).iter();
+                values.map(|value| (name.name().clone(), value.clone()))
+            })
+            .collect()
+    }
+}
+
+/// What the query says.
+#[derive(Default)]
+struct Query {
+    account: Option<AccountId>,
+    skip: u64,
+    limit: Option<NonZeroU64>,
+    extra: Option<Arc<str>>,
+}
+
+/// The account, which may stand in the query, in the header, or in both if they agree.
+fn account(query: Option<AccountId>, headers: &HeaderMap) -> Result<AccountId, Error> {
+    let mut account = query;
+    for value in headers.get_all("accountid") {
+        let named: AccountId = String::from_utf8_lossy(value.as_bytes()).parse()?;
+        if *account.get_or_insert_with(|| named.clone()) != named {
+            return Err(Error::BadRequest(
+                "accountId is given with different values: query and header must agree".into(),
+            ));
+        }
+    }
+    account.ok_or(Error::BadRequest(
+        "accountId is missing: give it in the query or as a header".into(),
+    ))
+}
+
+/// A decimal integer. Leading zeros say nothing.
+fn number(name: &str, text: &str) -> Result<u64, Error> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    digits
+        .then(|| text.parse().ok())
+        .flatten()
+        .ok_or_else(|| bad_parameter(name, "must be a decimal integer below 2^64"))
+}
+
+/// The name is the caller's text: shown short, and without anything a terminal would obey.
+fn bad_parameter(name: &str, what: &str) -> Error {
+    let mut shown: String = name.chars().take(64).collect();
+    shown.retain(|c| c.is_ascii_graphic());
+    Error::BadRequest(format!("the query parameter {shown} {what}").into())
+}

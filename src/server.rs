@@ -1,0 +1,308 @@
+//! Binds the two ports, gives every connection to hyper, and leaves in order when told to.
+//!
+//! The order: readiness turns 503; for `drain_delay` everything goes on as before, while those who route requests here
+//! learn of it; then no connection and no request is taken any more, those in flight are answered, idle connections are
+//! closed; what is left after `drain_for` is cut off.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::util::ServiceExt;
+use tracing::{debug, info, warn};
+
+use crate::admin::{self, Ready};
+use crate::cache::store::Store;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::stack::{self, Edge, Parts};
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::client::Client;
+use crate::upstream::credentials::{Credentials, Mistake};
+
+/// The gateway, bound and not yet serving.
+#[derive(Debug)]
+pub struct Gateway {
+    config: Config,
+    parts: Parts,
+    callers: TcpListener,
+    operators: TcpListener,
+}
+
+/// Why the gateway could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Stored credentials cannot be used.
+    #[error("{}", .0.iter().map(Mistake::to_string).collect::<Vec<_>>().join("\n"))]
+    Credentials(Vec<Mistake>),
+    /// The vendor's client cannot be made.
+    #[error("{0}")]
+    Client(String),
+    /// A port cannot be had.
+    #[error("{key} {address}: cannot be listened on: {error}")]
+    Bind {
+        /// The setting that names it.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// Metrics cannot be declared: a defect.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Requests that were still in flight when `drain_for` was over.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0} connections were cut off after drain_for")]
+pub struct CutOff(pub usize);
+
+impl Gateway {
+    /// Reads the secrets and binds both ports.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn bind(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let credentials =
+            Credentials::load(&config.credentials).map_err(StartError::Credentials)?;
+        for warning in credentials.warnings() {
+            warn!("{warning}");
+        }
+        let client = Client::new(&config.upstream).map_err(StartError::Client)?;
+        let metrics = Metrics::new()?;
+        let callers = listen("listen.address", config.listen.address).await?;
+        let operators = listen("admin.address", config.admin.address).await?;
+        let parts = Parts {
+            clock,
+            store: Store::new(config.cache.max_bytes, metrics.clone()),
+            metrics,
+            credentials: Arc::new(credentials),
+            client,
+            tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
+        };
+        Ok(Self {
+            config,
+            parts,
+            callers,
+            operators,
+        })
+    }
+
+    /// Where callers connect.
+    ///
+    /// # Errors
+    /// The operating system does not tell.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.callers.local_addr()
+    }
+
+    /// Where operators connect.
+    ///
+    /// # Errors
+    /// The operating system does not tell.
+    pub fn admin_address(&self) -> io::Result<SocketAddr> {
+        self.operators.local_addr()
+    }
+
+    /// What outlives requests, for those who look at it from outside.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// Serves until `leave` comes, then drains.
+    ///
+    /// # Errors
+    /// Requests had to be cut off after `drain_for`.
+    pub async fn run(self, leave: impl Future<Output = ()>) -> Result<(), CutOff> {
+        let Self {
+            config,
+            parts,
+            callers,
+            operators,
+        } = self;
+        let listen = &config.listen;
+        let ready = Ready::default();
+        let admin = admin::service(&config, &parts, ready.clone());
+        let operators = Port {
+            listener: operators,
+            service: admin,
+            metrics: None,
+            http2: false,
+            max_connections: 256,
+            header_timeout: Duration::from_secs(10),
+            closing: CancellationToken::new(),
+        };
+        let callers = Port {
+            listener: callers,
+            service: stack::stack(&config, &parts),
+            metrics: Some(parts.metrics.clone()),
+            http2: listen.http2,
+            max_connections: listen.max_connections.get(),
+            header_timeout: listen.header_timeout,
+            closing: parts.draining.clone(),
+        };
+        let (admin_closing, at_admin, at_work) = (
+            operators.closing.clone(),
+            TaskTracker::new(),
+            TaskTracker::new(),
+        );
+        at_admin.spawn(operators.serve(at_admin.clone()));
+        at_work.spawn(callers.serve(at_work.clone()));
+        ready.set(true);
+        info!(version = env!("CARGO_PKG_VERSION"), "serving");
+
+        leave.await;
+        ready.set(false);
+        info!(delay = ?listen.drain_delay, "leaving: unready, still serving");
+        tokio::time::sleep(listen.drain_delay).await;
+        parts.draining.cancel();
+        at_work.close();
+        info!(connections = parts.metrics.open_connections(), "draining");
+        let drained = tokio::time::timeout(listen.drain_for, at_work.wait()).await;
+        admin_closing.cancel();
+        at_admin.close();
+        match drained {
+            Ok(()) => {
+                info!("drained");
+                Ok(())
+            }
+            Err(_) => {
+                let cut = CutOff(at_work.len());
+                warn!("{cut}");
+                Err(cut)
+            }
+        }
+    }
+}
+
+async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| StartError::Bind {
+            key,
+            address,
+            error,
+        })
+}
+
+/// A listening port and what is served on it.
+struct Port {
+    listener: TcpListener,
+    service: Edge,
+    metrics: Option<Arc<Metrics>>,
+    http2: bool,
+    max_connections: usize,
+    header_timeout: Duration,
+    /// Set once the port takes no more connections and those it has are to end.
+    closing: CancellationToken,
+}
+
+impl Port {
+    /// Accepts connections, each a task among `tasks`, until the port closes.
+    async fn serve(self, tasks: TaskTracker) {
+        let places = Arc::new(Semaphore::new(self.max_connections));
+        let http = Arc::new(self.http());
+        let accept = async {
+            loop {
+                // A place first: who finds none waits in the system's queue and not in our memory.
+                let Ok(place) = places.clone().acquire_owned().await else {
+                    return;
+                };
+                match self.listener.accept().await {
+                    Ok((stream, _)) => {
+                        tasks.spawn(self.connection(http.clone(), stream, place));
+                    }
+                    Err(error) => {
+                        // Most likely out of file descriptors: some have to be closed first.
+                        warn!(%error, "a connection cannot be accepted");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                }
+            }
+        };
+        let mut accept = pin!(accept);
+        tokio::select! {
+            () = self.closing.cancelled() => {}
+            () = accept.as_mut() => {}
+        }
+    }
+
+    fn http(&self) -> auto::Builder<TokioExecutor> {
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        if !self.http2 {
+            http = http.http1_only();
+        }
+        http.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.header_timeout);
+        http.http2()
+            .timer(TokioTimer::new())
+            .max_header_list_size(16 * 1024);
+        http
+    }
+
+    /// One connection, until either side ends it or the port closes.
+    fn connection(
+        &self,
+        http: Arc<auto::Builder<TokioExecutor>>,
+        stream: TcpStream,
+        place: OwnedSemaphorePermit,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (edge, closing) = (self.service.clone(), self.closing.clone());
+        let open = self.metrics.as_ref().map(Metrics::connection);
+        let patience = self.header_timeout;
+        async move {
+            let _held = (place, open);
+            if let Err(error) = stream.set_nodelay(true) {
+                debug!(%error, "a connection was gone before it began");
+                return;
+            }
+            // hyper's own limit on headers starts once it knows which HTTP is spoken; a connection that never says is
+            // nobody's but ours.
+            let spoke = AtomicBool::new(false);
+            let service = service_fn(|request: Request<Incoming>| {
+                spoke.store(true, Relaxed);
+                edge.clone().oneshot(request)
+            });
+            let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+            let silence = async {
+                tokio::time::sleep(patience).await;
+                if spoke.load(Relaxed) {
+                    std::future::pending::<()>().await;
+                }
+            };
+            let mut silence = pin!(silence);
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => return note(ended),
+                () = silence.as_mut() => return debug!("a connection brought no request in time"),
+                () = closing.cancelled() => {}
+            }
+            if spoke.load(Relaxed) {
+                connection.as_mut().graceful_shutdown();
+                note(connection.await);
+            }
+        }
+    }
+}
+
+/// That a connection broke is the other side's affair, and seldom news.
+fn note(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    if let Err(error) = ended {
+        debug!(error, "a connection broke");
+    }
+}

@@ -1,0 +1,245 @@
+//! Every metric, declared once. A metric's doc comment is its help text.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+/// OpenTelemetry's buckets for the duration of HTTP requests, and finer ones below, because a hit takes microseconds.
+const SERVED_SECONDS: &[f64] = &[
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1,
+    0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
+/// OpenTelemetry's own, for calls over a network.
+const CALLED_SECONDS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
+/// From a page that just arrived to one that is a day old.
+const AGE_SECONDS: &[f64] = &[
+    0.0, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0, 21_600.0, 86_400.0,
+];
+
+macro_rules! metrics {
+    ($($(#[doc = $help:literal])+ $field:ident: $kind:ident($name:literal, [$($label:literal),*] $(, $buckets:expr)?);)+) => {
+        /// The process's metrics. One of these exists; everything that counts has a handle on it.
+        pub struct Metrics {
+            registry: Registry,
+            $($(#[doc = $help])+ $field: $kind,)+
+        }
+
+        impl Metrics {
+            fn declared() -> prometheus::Result<Self> {
+                let registry = Registry::new();
+                $(
+                    let help = concat!($($help),+).trim();
+                    let $field = metrics!(@make $kind, $name, help, &[$($label),*] $(, $buckets)?)?;
+                    registry.register(Box::new($field.clone()))?;
+                )+
+                Ok(Self { registry, $($field),+ })
+            }
+        }
+    };
+    (@make IntGauge, $name:literal, $help:expr, $labels:expr) => { IntGauge::new($name, $help) };
+    (@make HistogramVec, $name:literal, $help:expr, $labels:expr, $buckets:expr) => {
+        HistogramVec::new(HistogramOpts::new($name, $help).buckets($buckets.to_vec()), $labels)
+    };
+    (@make $kind:ident, $name:literal, $help:expr, $labels:expr) => {
+        $kind::new(Opts::new($name, $help), $labels)
+    };
+}
+
+metrics! {
+    /// How long requests of callers took until the answer was ready to be sent.
+    served_seconds: HistogramVec("http_server_request_duration_seconds", ["http_request_method", "http_response_status_code", "http_route"], SERVED_SECONDS);
+    /// Requests of callers that are under way.
+    active_requests: IntGauge("http_server_active_requests", []);
+    /// How long calls to the vendor took, from their start to the last byte of the answer.
+    called_seconds: HistogramVec("http_client_request_duration_seconds", ["http_response_status_code", "error_type"], CALLED_SECONDS);
+    /// Reads, by what answered them.
+    cache_requests: IntCounterVec("contacts_gateway_cache_requests_total", ["result"]);
+    /// Entries in memory.
+    cache_entries: IntGauge("contacts_gateway_cache_entries", []);
+    /// Memory that the entries take: keys, headers, bodies and overhead.
+    cache_bytes: IntGauge("contacts_gateway_cache_bytes", []);
+    /// Entries dropped, by cause: size (no room), expired (too old to be of use), explicit (forgotten).
+    cache_evictions: IntCounterVec("contacts_gateway_cache_evictions_total", ["cause"]);
+    /// How old pages were when they were served.
+    served_age: HistogramVec("contacts_gateway_served_age_seconds", [], AGE_SECONDS);
+    /// Calls to the vendor, by why they were made and how they ended.
+    upstream_calls: IntCounterVec("contacts_gateway_upstream_calls_total", ["reason", "outcome"]);
+    /// Calls that the vendor refused for its rate limit.
+    upstream_refusals: IntCounterVec("contacts_gateway_upstream_refusals_total", []);
+    /// Tokens minted for calls to the vendor.
+    tokens_minted: IntCounterVec("contacts_gateway_tokens_minted_total", ["algorithm"]);
+    /// Requests answered with a failure, by its name.
+    problems: IntCounterVec("contacts_gateway_problems_total", ["type"]);
+    /// Open connections of callers.
+    connections: IntGauge("contacts_gateway_connections", []);
+    /// The program that runs: always 1.
+    build_info: IntGaugeVec("contacts_gateway_build_info", ["version", "revision"]);
+}
+
+impl Metrics {
+    /// All of them, at zero. Series whose labels are known beforehand are there from the start, so that a rate over
+    /// them is never missing.
+    ///
+    /// # Errors
+    /// Two metrics have the same name, which a test rules out.
+    pub fn new() -> prometheus::Result<Arc<Self>> {
+        let metrics = Self::declared()?;
+        #[cfg(target_os = "linux")]
+        metrics.registry.register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ))?;
+        for result in ["hit", "stale", "miss", "collapsed", "revalidated", "bypass"] {
+            metrics.cache_requests.with_label_values(&[result]);
+        }
+        for cause in ["size", "expired", "explicit"] {
+            metrics.cache_evictions.with_label_values(&[cause]);
+        }
+        metrics.upstream_refusals.with_label_values::<&str>(&[]);
+        metrics.served_age.with_label_values::<&str>(&[]);
+        let build = [
+            env!("CARGO_PKG_VERSION"),
+            option_env!("CONTACTS_GATEWAY_REVISION").unwrap_or("unknown"),
+        ];
+        metrics.build_info.with_label_values(&build).set(1);
+        Ok(Arc::new(metrics))
+    }
+
+    /// A request of a caller's came in. Dropping what is returned says that it is over.
+    pub fn request(self: &Arc<Self>) -> Active {
+        self.active_requests.inc();
+        Active(self.clone())
+    }
+
+    /// A request of a caller's was answered.
+    pub fn served(&self, method: &str, status: StatusCode, route: &str, took: Duration) {
+        self.served_seconds
+            .with_label_values(&[method, status.as_str(), route])
+            .observe(took.as_secs_f64());
+    }
+
+    /// A read was answered from memory, by a call, or by somebody else's call.
+    pub fn read(&self, result: &'static str, age: Duration) {
+        self.cache_requests.with_label_values(&[result]).inc();
+        self.served_age
+            .with_label_values::<&str>(&[])
+            .observe(age.as_secs_f64());
+    }
+
+    /// An entry was dropped.
+    pub fn evicted(&self, cause: &'static str) {
+        self.cache_evictions.with_label_values(&[cause]).inc();
+    }
+
+    /// What is in memory now.
+    pub fn holds(&self, entries: u64, bytes: u64) {
+        self.cache_entries.set(entries.cast_signed());
+        self.cache_bytes.set(bytes.cast_signed());
+    }
+
+    /// The vendor was called.
+    pub fn upstream_call(
+        &self,
+        reason: &'static str,
+        status: Option<StatusCode>,
+        outcome: &'static str,
+        took: Duration,
+    ) {
+        self.upstream_calls
+            .with_label_values(&[reason, outcome])
+            .inc();
+        if outcome == "upstream-refused" {
+            self.upstream_refusals.with_label_values::<&str>(&[]).inc();
+        }
+        let error = if matches!(outcome, "ok" | "passed") {
+            ""
+        } else {
+            outcome
+        };
+        let status = status.as_ref().map_or("", StatusCode::as_str);
+        self.called_seconds
+            .with_label_values(&[status, error])
+            .observe(took.as_secs_f64());
+    }
+
+    /// A token was minted.
+    pub fn tokens_minted(&self, algorithm: &str) {
+        self.tokens_minted.with_label_values(&[algorithm]).inc();
+    }
+
+    /// A request was answered with a failure.
+    pub fn problem(&self, name: &'static str) {
+        self.problems.with_label_values(&[name]).inc();
+    }
+
+    /// A caller connected. Dropping what is returned says that the connection is gone.
+    pub fn connection(self: &Arc<Self>) -> Connected {
+        self.connections.inc();
+        Connected(self.clone())
+    }
+
+    /// Connections that are open.
+    pub fn open_connections(&self) -> u64 {
+        self.connections.get().max(0).cast_unsigned()
+    }
+
+    /// The text that Prometheus scrapes, format 0.0.4.
+    pub fn text(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics cannot be written as text");
+        }
+        text
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+/// A request that is under way.
+#[derive(Debug)]
+pub struct Active(Arc<Metrics>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active_requests.dec();
+    }
+}
+
+/// A connection that is open.
+#[derive(Debug)]
+pub struct Connected(Arc<Metrics>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connections.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_there_before_anything_happened() {
+        let text = String::from_utf8(Metrics::new().unwrap().text()).unwrap();
+        for line in [
+            "# HELP contacts_gateway_cache_requests_total Reads, by what answered them.",
+            "contacts_gateway_cache_requests_total{result=\"hit\"} 0",
+            "contacts_gateway_upstream_refusals_total 0",
+            "http_server_active_requests 0",
+            "contacts_gateway_connections 0",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\nin\n{text}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The pooled connections to the vendor: HTTP/1.1 and HTTP/2, TLS by rustls, and what their errors mean.
+//!
+//! Nothing is repeated here. Where a kept-alive connection had died before a byte of the answer came, the error says
+//! so ([`Error::ConnectionLost`]) and whoever counts calls may make another, on a connection dialled for it.
+
+mod dial;
+
+use std::error::Error as StdError;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
+use hyper_util::client::legacy::{self, Client as Pool};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use tower::Service;
+
+use self::dial::{Dial, TookTooLong, Wire};
+use super::Settings;
+use crate::error::Error;
+
+/// How long an unused connection is kept. Shorter than what servers and load balancers commonly allow, so that it is
+/// we who close it.
+const IDLE: Duration = Duration::from_secs(50);
+
+/// A request that wants a connection of its own, because the pool's last one was dead.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DialAnew;
+
+/// Sends requests to the vendor. Clones share the pool.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pooled: Pool<Dial, Empty<Bytes>>,
+    unpooled: Pool<Dial, Empty<Bytes>>,
+}
+
+impl Client {
+    /// A client for the vendor that the settings name. Connects when it is first used.
+    ///
+    /// # Errors
+    /// `upstream.ca_file` cannot be read or holds no certificate; the text names the file.
+    pub fn new(settings: &Settings) -> Result<Self, String> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(settings.connect_timeout));
+        let tls = HttpsConnectorBuilder::new()
+            .with_tls_config(tls(&settings.ca_file)?)
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(tcp);
+        let dial = Dial::new(tls, settings.connect_timeout);
+        let mut pool = Pool::builder(TokioExecutor::new());
+        pool.pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .retry_canceled_requests(false);
+        Ok(Self {
+            pooled: pool.build(dial.clone()),
+            unpooled: pool.pool_max_idle_per_host(0).build(dial),
+        })
+    }
+}
+
+impl Service<Request<Empty<Bytes>>> for Client {
+    type Response = Response<Incoming>;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Response<Incoming>, Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Empty<Bytes>>) -> Self::Future {
+        let anew = request.extensions().get::<DialAnew>().is_some();
+        let connection = capture_connection(&mut request);
+        let answer = if anew { &self.unpooled } else { &self.pooled }.request(request);
+        Box::pin(async move {
+            let answer = answer.await;
+            let wire = connection.connection_metadata().as_ref().and_then(|c| {
+                let mut extras = http::Extensions::new();
+                c.get_extras(&mut extras);
+                extras.remove::<Arc<Wire>>()
+            });
+            match answer {
+                Ok(response) => {
+                    if let Some(wire) = wire {
+                        wire.answered();
+                    }
+                    Ok(response)
+                }
+                Err(error) => Err(meaning(&error, wire.as_deref())),
+            }
+        })
+    }
+}
+
+/// The system's roots, and those of `ca_file` beside them.
+fn tls(ca_file: &Path) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    // A machine without roots can still reach a vendor whose authority is in ca_file, or one without TLS.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if !ca_file.as_os_str().is_empty() {
+        let file = ca_file.display();
+        let mut found = 0;
+        let certificates = CertificateDer::pem_file_iter(ca_file)
+            .map_err(|error| format!("upstream.ca_file {file}: cannot be read: {error}"))?;
+        for certificate in certificates {
+            certificate
+                .map_err(|error| error.to_string())
+                .and_then(|der| roots.add(der).map_err(|error| error.to_string()))
+                .map_err(|error| format!("upstream.ca_file {file}: {error}"))?;
+            found += 1;
+        }
+        if found == 0 {
+            return Err(format!(
+                "upstream.ca_file {file}: holds no certificate: it should be PEM, with BEGIN CERTIFICATE"
+            ));
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
+/// What an error of the pool's is to a caller.
+fn meaning(error: &legacy::Error, wire: Option<&Wire>) -> Error {
+    if cause::<TookTooLong>(error).is_some() {
+        return Error::UpstreamTimedOut;
+    }
+    if error.is_connect() {
+        return match (cause::<io::Error>(error), cause::<rustls::Error>(error)) {
+            (_, Some(_)) => Error::UpstreamFailed("the TLS handshake failed".into()),
+            (Some(io), _) if io.kind() == io::ErrorKind::TimedOut => Error::UpstreamTimedOut,
+            (Some(io), _) if io.kind() == io::ErrorKind::ConnectionRefused => {
+                Error::UpstreamFailed("it refused the connection".into())
+            }
+            (Some(io), _)
+                if io
+                    .get_ref()
+                    .is_some_and(<dyn StdError + Send + Sync>::is::<rustls::Error>) =>
+            {
+                Error::UpstreamFailed("the TLS handshake failed".into())
+            }
+            _ => Error::UpstreamFailed("it could not be reached, or its name not resolved".into()),
+        };
+    }
+    let hyper = cause::<hyper::Error>(error);
+    if hyper.is_some_and(|e| e.is_parse() || e.is_parse_too_large()) {
+        return Error::UpstreamGarbled("it is not HTTP".into());
+    }
+    match wire {
+        Some(wire) if wire.heard() => Error::UpstreamGarbled("it was cut off".into()),
+        Some(wire) if wire.was_kept_alive() => Error::ConnectionLost,
+        _ => Error::UpstreamFailed("it closed the connection without an answer".into()),
+    }
+}
+
+/// The first error of a type in the chain of causes.
+fn cause<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    std::iter::successors(Some(error), |&e| e.source()).find_map(|e| e.downcast_ref())
+}

@@ -1,0 +1,35 @@
+//! One more call where a kept-alive connection had died before a byte of the answer came; nothing else is repeated.
+//!
+//! It stands above everything that makes up a call, because the second one is a call like the first: it has a token
+//! of its own and is counted on its own.
+
+use std::future::{Ready, ready};
+
+use tower::retry::{Policy, RetryLayer};
+
+use super::Fetch;
+use crate::contacts::Page;
+use crate::error::Error;
+
+/// The rung.
+pub fn layer() -> RetryLayer<Redial> {
+    RetryLayer::new(Redial)
+}
+
+/// Which results are worth a second call: one of them, once.
+#[derive(Clone, Copy, Debug)]
+pub struct Redial;
+
+impl Policy<Fetch, Page, Error> for Redial {
+    type Future = Ready<()>;
+
+    fn retry(&mut self, fetch: &mut Fetch, result: &mut Result<Page, Error>) -> Option<Ready<()>> {
+        let lost = matches!(result, Err(Error::ConnectionLost)) && !fetch.redial;
+        fetch.redial |= lost;
+        lost.then(|| ready(()))
+    }
+
+    fn clone_request(&mut self, fetch: &Fetch) -> Option<Fetch> {
+        Some(fetch.clone())
+    }
+}
