@@ -1,0 +1,27 @@
+# What there is to do here; CI calls the same scripts.
+default:
+    @just --list --unsorted
+
+# All of CI, on this machine
+check:
+    .ci/run
+
+# Formatting, lints, documentation, dependencies
+lint:
+    tests/run lint
+
+# The tests alone
+test:
+    tests/run tests
+
+# The gateway, with flags for it
+run *flags:
+    cargo run --release --locked -- {{ flags }}
+
+# The gateway before a stand-in vendor: nothing to configure
+demo:
+    cargo run --release --locked -- demo
+
+# The container image, by docker, podman or buildah
+image engine="docker" tag="contacts-gateway:dev":
+    .ci/image {{ quote(engine) }} {{ quote(tag) }}
