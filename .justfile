@@ -1,6 +1,6 @@
 # What there is to do here; CI calls the same scripts.
 default:
-    @just --list --unsorted
+    @{{ just_executable() }} --list --unsorted
 
 # All of CI, on this machine
 check:
