@@ -1,17 +1,57 @@
 //! A caching reverse proxy for one endpoint of Kore.ai's, `getAllContacts`.
+//!
+//! The vendor allows 60 calls a minute per account and 50 contacts a call, to everybody together. The gateway stands
+//! beside each service, holds the secrets, answers the vendor's own URL, and asks the vendor only when it must.
+//!
+//! # How a request goes
+//!
+//! [`stack`] is the page to read first: the whole path, rung by rung. A request narrows three times on its way in,
+//! each time into a type that leaves out what is no longer of interest, and what comes back widens in the same way:
+//!
+//! ```text
+//! caller      http::Request ─┐                             ┌─▶ http::Response
+//!                            ▼                             │
+//! edge        rules for requests: ids, account, host   problems, Age, Cache-Status, 304
+//!                           Ask ─┐                     ┌─ Answer
+//!                                ▼                     │
+//! cache           fresh? at once. usable? at once, and refreshed. else one fetch for all who wait
+//!                              Fetch ─┐            ┌─ Page
+//!                                     ▼            │
+//! upstream              a signed call, judged: success, the vendor's no, or a failure
+//!                         http::Request ─┐   ┌─▶ http::Response
+//! vendor                                 └───┘
+//! ```
+//!
+//! - A purge is an [`Ask`](contacts::Ask) but never a [`PageKey`](contacts::PageKey): by its type it cannot reach the vendor.
+//! - The vendor's request is built from a `PageKey` alone, so nothing that is not in the key reaches the vendor.
+//! - A fetch is a task of its own. Callers wait for it; none of them owns it.
+//! - Every failure is an [`Error`](error::Error), named by what happened. One rung, [`edge::rescue`], turns them into statuses.
+//! - Time is an argument. Only [`clock`] reads one.
+//!
+//! # Where things are
+//!
+//! Modules stand in the order in which they may use each other: each knows only those after it.
+
+pub mod cli;
 
 pub mod admin;
-pub mod cache;
-pub mod cli;
-pub mod clock;
+pub mod server;
+
+pub mod stack;
+
 pub mod config;
-pub mod contacts;
+
 pub mod edge;
+
+pub mod cache;
+
+pub mod upstream;
+
+pub mod clock;
+pub mod contacts;
 pub mod error;
 pub mod secret;
-pub mod server;
 pub mod setting;
-pub mod stack;
 pub mod telemetry;
-pub mod upstream;
+
 pub mod vendor;

@@ -39,7 +39,7 @@ pub fn layer<S>(
     })
 }
 
-/// See [`layer`].
+/// See [`layer()`].
 #[derive(Clone, Debug)]
 pub struct Coalesce<S> {
     settings: Arc<Settings>,

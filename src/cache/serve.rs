@@ -42,7 +42,7 @@ pub struct Memory {
     pub metrics: Arc<Metrics>,
 }
 
-/// See [`layer`].
+/// See [`layer()`].
 #[derive(Clone, Debug)]
 pub struct Serve<S> {
     memory: Memory,

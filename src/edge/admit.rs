@@ -16,7 +16,7 @@ pub fn layer<S>(draining: CancellationToken) -> impl Layer<S, Service = Admit<S>
     })
 }
 
-/// See [`layer`].
+/// See [`layer()`].
 #[derive(Clone, Debug)]
 pub struct Admit<S> {
     draining: CancellationToken,

@@ -26,7 +26,7 @@ pub fn layer<S>(
     })
 }
 
-/// See [`layer`].
+/// See [`layer()`].
 #[derive(Clone, Debug)]
 pub struct Measure<S> {
     clock: Clock,

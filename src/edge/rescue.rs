@@ -35,7 +35,7 @@ pub fn layer<S>(metrics: Arc<Metrics>) -> impl Layer<S, Service = Rescue<S>> + C
     })
 }
 
-/// See [`layer`].
+/// See [`layer()`].
 #[derive(Clone, Debug)]
 pub struct Rescue<S> {
     metrics: Arc<Metrics>,

@@ -25,7 +25,7 @@ pub fn layer<S>() -> impl Layer<S, Service = Respond<S>> + Clone {
     layer::layer_fn(|inner| Respond { inner })
 }
 
-/// See [`layer`].
+/// See [`layer()`].
 #[derive(Clone, Debug)]
 pub struct Respond<S> {
     inner: S,

@@ -40,7 +40,7 @@ pub fn layer<S>(
     })
 }
 
-/// See [`layer`].
+/// See [`layer()`].
 #[derive(Clone, Debug)]
 pub struct Route<S> {
     rules: Arc<Rules>,

@@ -20,7 +20,7 @@ pub fn layer<S>() -> impl Layer<S, Service = Trace<S>> + Clone {
     layer::layer_fn(|inner| Trace { inner })
 }
 
-/// See [`layer`].
+/// See [`layer()`].
 #[derive(Clone, Debug)]
 pub struct Trace<S> {
     inner: S,

@@ -19,7 +19,7 @@ use hyper::body::{Body, Incoming};
 use serde::Deserialize;
 use tower::util::ServiceExt;
 use tower::{Layer, Service, layer};
-use tracing::{debug, warn};
+use tracing::{info, warn};
 
 use super::client::DialAnew;
 use super::refusal::{Refusal, refusal};
@@ -49,7 +49,7 @@ pub fn layer<S>(
     })
 }
 
-/// See [`layer`].
+/// See [`layer()`].
 #[derive(Clone, Debug)]
 pub struct Exchange<S> {
     settings: Arc<Settings>,
@@ -372,7 +372,7 @@ fn record(fetch: &Fetch, status: Option<StatusCode>, page: &Result<Page, Error>,
     let status = status.map(|s| s.as_u16());
     let took_ms = took.as_millis() as u64;
     match page {
-        Ok(page) => debug!(
+        Ok(page) => info!(
             stream, list.tag = %tag, reason, status, took_ms, bytes = page.body.len(), redial = fetch.redial,
             "called the vendor"
         ),

@@ -33,7 +33,7 @@ pub fn layer<S>(
     })
 }
 
-/// See [`layer`].
+/// See [`layer()`].
 #[derive(Clone, Debug)]
 pub struct Sign<S> {
     credentials: Arc<Credentials>,
