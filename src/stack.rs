@@ -1,7 +1,7 @@
 //! The request path: three tiers, each read from top to bottom, outermost first.
 //!
-//! A request narrows on its way in, each time into a type: `http::Request` → [`edge`] → [`Ask`] → [`cache`] →
-//! [`Fetch`] (a page's key) → [`upstream`] → `http::Request` to the vendor. The answer widens on its way out: vendor's
+//! A request narrows on its way in, each time into a type: `http::Request` → `edge` → [`Ask`] → `cache` →
+//! [`Fetch`] (a page's key) → `upstream` → `http::Request` to the vendor. The answer widens on its way out: vendor's
 //! response → [`Page`] → [`Answer`] → `http::Response`.
 
 use std::convert::Infallible;
