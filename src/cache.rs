@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -14,6 +15,7 @@ pub mod coalesce;
 pub mod policy;
 pub mod serve;
 pub mod store;
+mod vary;
 
 /// `[cache]`: how long pages are kept and served, and how much memory they may take.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -73,6 +75,8 @@ pub enum How {
     Fetched {
         /// Why memory would not do.
         fwd: &'static str,
+        /// What the vendor answered with; a page of 200 can come of a 304.
+        status: StatusCode,
         /// Whether it is in memory now.
         stored: bool,
         /// Whether somebody else's fetch brought it.
@@ -87,16 +91,10 @@ pub enum How {
 pub struct Wanted {
     /// The fetch to make, unless one is under way.
     pub fetch: Fetch,
-    /// The page that was in memory and would not do.
-    pub seen: Option<Arc<Page>>,
-}
-
-impl Wanted {
-    fn has_seen(&self, page: &Arc<Page>) -> bool {
-        self.seen
-            .as_ref()
-            .is_some_and(|seen| Arc::ptr_eq(seen, page))
-    }
+    /// Whether the caller sent an `Authorization`.
+    pub authorized: bool,
+    /// Whether nothing of the answer may be kept.
+    pub no_store: bool,
 }
 
 /// What a fetch brought.

@@ -2,9 +2,11 @@
 
 mod ask;
 pub mod control;
+mod date;
 mod id;
 mod page;
 
 pub use ask::{Api, Ask, Forwarded, ListKey, PageKey, Read, Tag};
+pub use date::http_date;
 pub use id::{AccountId, ContactListId, StreamId};
 pub use page::Page;

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceBuilder;
 use tower::util::BoxCloneSyncService;
 
+use crate::cache::policy::{Kind, Rules};
 use crate::cache::store::Store;
 use crate::cache::{Answer, coalesce, serve};
 use crate::clock::Clock;
@@ -82,9 +83,14 @@ fn cache(config: &Config, parts: &Parts, upstream: Upstream) -> Cache {
         tasks,
         ..
     } = parts;
-    let settings = Arc::new(config.cache.clone());
+    let rules = Arc::new(Rules {
+        settings: config.cache.clone(),
+        upstream: match config.upstream.accept_any_body {
+            true => Kind::Any,
+            false => Kind::Vendor,
+        },
+    });
     let memory = serve::Memory {
-        settings: settings.clone(),
         store: store.clone(),
         clock: clock.clone(),
         tasks: tasks.clone(),
@@ -97,7 +103,7 @@ fn cache(config: &Config, parts: &Parts, upstream: Upstream) -> Cache {
         // time is up an old page can still be served.
         .timeout(config.listen.deadline)
         // One fetch per key, whoever asks and whoever hangs up.
-        .layer(coalesce::layer(settings, store.clone(), tasks.clone()))
+        .layer(coalesce::layer(rules, store.clone(), tasks.clone()))
         .service(upstream);
     BoxCloneSyncService::new(path)
 }

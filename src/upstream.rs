@@ -1,17 +1,19 @@
 //! A page's key in, a page out: signed, sent and judged.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::contacts::{Forwarded, PageKey};
+use crate::contacts::{Forwarded, Page, PageKey};
 use crate::setting;
 
 pub mod client;
 pub mod credentials;
 pub mod exchange;
+mod judge;
 mod jwe;
 pub mod pem;
 pub mod redial;
@@ -58,8 +60,22 @@ pub struct Fetch {
     pub forwarded: Forwarded,
     /// Why the call is made.
     pub reason: Reason,
+    /// The page that is in memory and would not do. The vendor may say that it still holds.
+    pub known: Option<Arc<Page>>,
     /// Whether to dial anew instead of taking a connection from the pool.
     pub redial: bool,
+}
+
+impl Fetch {
+    /// The name, in metrics and logs, of why the call is made and how.
+    pub fn reason(&self) -> &'static str {
+        let validators = self.known.as_ref().map(|page| page.validators());
+        match (self.reason, validators) {
+            (_, Some((Some(_), _) | (_, Some(_)))) => "revalidate",
+            (Reason::Miss, _) => "miss",
+            (Reason::Refresh, _) => "refresh",
+        }
+    }
 }
 
 /// Why a call to the vendor is made.
@@ -69,14 +85,4 @@ pub enum Reason {
     Miss,
     /// A page that was served is no longer fresh.
     Refresh,
-}
-
-impl Reason {
-    /// The name in metrics and logs.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Miss => "miss",
-            Self::Refresh => "refresh",
-        }
-    }
 }

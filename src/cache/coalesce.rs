@@ -10,28 +10,28 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
+use futures_util::future::{BoxFuture, Shared, ready};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use tower::util::ServiceExt;
 use tower::{Layer, Service, layer};
 
-use super::policy;
-use super::store::{Store, Ticket};
-use super::{Fetched, Settings, Wanted};
+use super::policy::Rules;
+use super::store::{Entry as Kept, Store, Ticket};
+use super::{Fetched, Wanted};
 use crate::contacts::{Forwarded, Page, PageKey};
 use crate::error::Error;
 use crate::upstream::Fetch;
 
 /// The rung. `tasks` are waited for when the process ends.
 pub fn layer<S>(
-    settings: Arc<Settings>,
+    rules: Arc<Rules>,
     store: Store,
     tasks: TaskTracker,
 ) -> impl Layer<S, Service = Coalesce<S>> + Clone {
     let flights = Flights::default();
     layer::layer_fn(move |inner| Coalesce {
-        settings: settings.clone(),
+        rules: rules.clone(),
         store: store.clone(),
         flights: flights.clone(),
         tasks: tasks.clone(),
@@ -42,7 +42,7 @@ pub fn layer<S>(
 /// See [`layer()`].
 #[derive(Clone, Debug)]
 pub struct Coalesce<S> {
-    settings: Arc<Settings>,
+    rules: Arc<Rules>,
     store: Store,
     flights: Flights,
     tasks: TaskTracker,
@@ -83,16 +83,18 @@ where
             (flight.landing.clone(), true)
         } else {
             // Between the caller's look-up and this one a fetch may have landed.
-            let page = self.store.page(&wanted.fetch.key);
-            if let Some(page) = page.filter(|page| !wanted.has_seen(page)) {
-                return async {
-                    Ok(Fetched {
-                        page,
-                        stored: true,
-                        collapsed: true,
-                    })
-                }
-                .boxed();
+            let found = self.store.entry(&name.0, &name.1);
+            let landed = found.map(|entry| entry.page.clone()).filter(|page| {
+                let known = wanted.fetch.known.as_ref();
+                !known.is_some_and(|known| Arc::ptr_eq(known, page))
+            });
+            if let Some(page) = landed {
+                let fetched = Fetched {
+                    page,
+                    stored: true,
+                    collapsed: true,
+                };
+                return ready(Ok(fetched)).boxed();
             }
             let (land, landing) = oneshot::channel();
             let flight = Flight {
@@ -101,7 +103,7 @@ where
             };
             flights.insert(name, flight.clone());
             self.tasks
-                .spawn(self.clone().fly(wanted.fetch, flight.ticket, land));
+                .spawn(self.clone().fly(wanted, flight.ticket, land));
             (flight.landing, false)
         };
         drop(flights);
@@ -122,20 +124,25 @@ impl<S> Coalesce<S>
 where
     S: Service<Fetch, Response = Page, Error = Error>,
 {
-    async fn fly(self, fetch: Fetch, ticket: Arc<Ticket>, land: oneshot::Sender<Landing>) {
-        let name = (fetch.key.clone(), fetch.forwarded.clone());
+    async fn fly(self, wanted: Wanted, ticket: Arc<Ticket>, land: oneshot::Sender<Landing>) {
+        let name = (wanted.fetch.key.clone(), wanted.fetch.forwarded.clone());
+        let known = wanted.fetch.known.clone();
         // Ends the flight when this is dropped, after the page is stored: whoever finds no flight finds the page.
         let _aloft = Aloft {
             flights: self.flights,
             ticket: ticket.clone(),
             name: &name,
         };
-        let landing = self.inner.oneshot(fetch).await.map(|page| {
+        let landing = self.inner.oneshot(wanted.fetch).await.map(|page| {
+            let (key, sent) = &name;
             let page = Arc::new(page);
-            let stored = match policy::limits(&page, &self.settings) {
-                Some(limits) => ticket.store(&name.0, page.clone(), limits.kept_for(&page)),
+            let kept = Kept::of(page.clone(), sent, wanted.authorized, &self.rules);
+            let stored = match kept.filter(|_| !wanted.no_store) {
+                Some(kept) => ticket.store(key, kept, sent, known.as_ref()),
+                // Neither a failure nor a caller's wish says anything about the page that is in memory.
+                None if page.status.is_server_error() || wanted.no_store => false,
                 None => {
-                    ticket.discard(&name.0);
+                    ticket.discard(key);
                     false
                 }
             };

@@ -1,20 +1,43 @@
-//! What may be done with a page, given its age. Pure functions: no clock, no I/O.
+//! What may be kept, and what may be done with it at which age. Pure functions: no clock, no I/O.
 //!
 //! A page passes through four ages. While it is *fresh* it is served and that is all. While it is *usable* it is served
 //! at once and a refresh goes on behind it. While it is *old* a caller waits for a fetch, and gets the page if that
 //! fails. Then it is *gone*. Where the vendor names no freshness, the three limits are the settings', a contract out of
 //! band (RFC 9111 section 4.2.4); where it does, they are the vendor's.
+//!
+//! RFC 9111 section 3.5, on `Authorization`, needs no exception for the vendor: its credentials are the gateway's own, sent
+//! in another field, and the account that an answer is for is in the key. What a caller sends as `Authorization` ends
+//! at the gateway. Of an upstream of another kind nothing of this is known, so there the section is obeyed, as is all
+//! else that the RFC leaves to contracts.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use http::header::{DATE, EXPIRES};
-use http::{HeaderMap, StatusCode};
+use http::header::{EXPIRES, LAST_MODIFIED};
+use http::{HeaderName, StatusCode};
 
 use super::Settings;
-use crate::contacts::Page;
 use crate::contacts::control::{Directives, cache_control, delta_seconds};
+use crate::contacts::{Page, http_date};
 
-/// The three ages at which a page's standing changes.
+/// What the cache goes by beside the answers themselves.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The ages that hold where the vendor names none.
+    pub settings: Settings,
+    /// Whose answers they are.
+    pub upstream: Kind,
+}
+
+/// Whose answers are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The vendor's, whose lists and failures are known.
+    Vendor,
+    /// Anybody's (`upstream.accept_any_body`): what the RFC says is all there is to go by.
+    Any,
+}
+
+/// The ages at which a page's standing changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Up to here it is fresh.
@@ -23,13 +46,8 @@ pub struct Limits {
     pub usable: Duration,
     /// Up to here it is served where a fetch failed.
     pub if_error: Duration,
-}
-
-impl Limits {
-    /// How long a page that just arrived may be of use.
-    pub fn kept_for(&self, page: &Page) -> Duration {
-        self.if_error.saturating_sub(page.initial_age)
-    }
+    /// Up to here it is kept at all: the vendor may say that it still holds.
+    pub kept: Duration,
 }
 
 /// What to do for a caller.
@@ -39,71 +57,162 @@ pub enum Verdict {
     Serve,
     /// Serve the page from memory, and refresh it.
     ServeAndRefresh,
-    /// Ask the vendor; `or_old`: if that fails, serve the page.
-    Fetch {
-        /// Whether the page may stand in for a failure.
-        or_old: bool,
-    },
+    /// Ask the vendor. If that fails, serve the page while it is younger than [`Limits::if_error`].
+    Fetch,
     /// Neither serve nor ask: the caller wants what is in memory, and nothing there will do.
     Refuse,
 }
 
-/// The limits of a page, or nothing where it must not be stored (RFC 9111 section 3).
-pub fn limits(page: &Page, settings: &Settings) -> Option<Limits> {
-    let negative = page.status != StatusCode::OK;
-    let mut named = None;
-    let mut shared = None;
-    let (mut swr, mut sie, mut must_revalidate, mut no_cache) = (None, None, false, false);
-    for (name, argument) in cache_control(&page.headers) {
-        let seconds = argument.as_deref().and_then(delta_seconds);
-        match name.as_str() {
-            "no-store" => return None,
-            "private" if argument.is_none() => return None,
-            "no-cache" if argument.is_none() => no_cache = true,
-            // What cannot be read is stale: RFC 9111 section 4.2.1.
-            "max-age" => named = named.or(Some(seconds.unwrap_or_default())),
-            "s-maxage" => {
-                must_revalidate = true;
-                shared = shared.or(Some(seconds.unwrap_or_default()));
-            }
-            "must-revalidate" | "proxy-revalidate" => must_revalidate = true,
-            "stale-while-revalidate" => swr = seconds,
-            "stale-if-error" => sie = seconds,
-            _ => {}
-        }
-    }
-    if negative {
-        let fresh = settings.negative_for;
-        return (!fresh.is_zero()).then_some(Limits {
-            fresh,
-            usable: fresh,
-            if_error: fresh,
-        });
-    }
-    let fresh = match shared.or(named).or_else(|| expires(&page.headers)) {
-        _ if no_cache => Some(Duration::ZERO),
-        named => named,
+/// The limits of a page, or nothing where it must not be kept (RFC 9111 section 3). `authorized`: the request that it
+/// answered had an `Authorization`.
+pub fn limits(page: &Page, authorized: bool, rules: &Rules) -> Option<Limits> {
+    let told = Told::by(page);
+    let understood = page.status.canonical_reason().is_some();
+    // Section 5.2.2.3: for those who understand the status, must-understand takes no-store's place.
+    let kept_back = match told.must_understand {
+        true if rules.upstream == Kind::Any => !understood,
+        _ => told.no_store,
     };
-    let limits = Limits {
-        fresh: fresh.unwrap_or(settings.fresh_for),
-        usable: settings.usable_for,
-        if_error: settings.stale_if_error,
-    };
-    let fresh = limits.fresh;
-    if must_revalidate || no_cache {
-        return Some(Limits {
-            usable: fresh,
-            if_error: fresh,
-            ..limits
-        });
+    let partial = matches!(page.status.as_u16(), 206 | 304);
+    let another_s = authorized && rules.upstream == Kind::Any && !told.for_all;
+    if kept_back || told.private || partial || another_s {
+        return None;
     }
-    let usable = swr.map_or(limits.usable, |swr| fresh + swr).max(fresh);
-    let if_error = sie.map_or(limits.if_error, |sie| fresh + sie).max(usable);
-    Some(Limits {
+    let Settings {
+        usable_for,
+        stale_if_error,
+        ..
+    } = rules.settings;
+    let fresh = match rules.upstream {
+        Kind::Vendor if page.status != StatusCode::OK => return negative(rules),
+        _ if told.no_cache => Duration::ZERO,
+        Kind::Vendor => told.freshness.unwrap_or(rules.settings.fresh_for),
+        Kind::Any => match told.freshness.or_else(|| heuristic(page, &told)) {
+            Some(fresh) => fresh,
+            None if page.status == StatusCode::OK => rules.settings.fresh_for,
+            None if matches!(page.status.as_u16(), 400 | 404) => return negative(rules),
+            None => return None,
+        },
+    };
+    let (tag, modified) = page.validators();
+    let useful = if tag.is_some() || modified.is_some() {
+        stale_if_error
+    } else {
+        Duration::ZERO
+    };
+    let (usable, if_error) = if told.no_cache || told.must_revalidate {
+        (fresh, fresh)
+    } else {
+        let usable = told
+            .while_revalidate
+            .map_or(usable_for, |more| fresh + more);
+        let usable = usable.max(fresh);
+        let if_error = told.if_error.map_or(stale_if_error, |more| fresh + more);
+        (usable, if_error.max(usable))
+    };
+    let kept = if_error.max(useful);
+    (!kept.is_zero()).then_some(Limits {
         fresh,
         usable,
         if_error,
+        kept,
     })
+}
+
+/// The vendor's no to a request is remembered for a short while, and then forgotten.
+fn negative(rules: &Rules) -> Option<Limits> {
+    let age = rules.settings.negative_for;
+    (!age.is_zero()).then_some(Limits {
+        fresh: age,
+        usable: age,
+        if_error: age,
+        kept: age,
+    })
+}
+
+/// What an answer says about itself.
+#[derive(Debug, Default)]
+struct Told {
+    no_store: bool,
+    private: bool,
+    no_cache: bool,
+    must_revalidate: bool,
+    must_understand: bool,
+    public: bool,
+    /// Section 3.5: it may be kept although the request had an `Authorization`.
+    for_all: bool,
+    /// Section 4.2.1, without heuristics.
+    freshness: Option<Duration>,
+    while_revalidate: Option<Duration>,
+    if_error: Option<Duration>,
+}
+
+impl Told {
+    fn by(page: &Page) -> Self {
+        let mut told = Self::default();
+        let (mut max_age, mut shared_max_age) = (None, None);
+        for (name, argument) in cache_control(&page.headers) {
+            let seconds = || argument.as_deref().and_then(delta_seconds);
+            // Section 4.2.1: of several the first counts, and what cannot be read is stale.
+            let age = || Some(seconds().unwrap_or_default());
+            match name.as_str() {
+                "no-store" => told.no_store = true,
+                // With names these two are about those fields alone: see `withheld`.
+                "private" => told.private |= argument.is_none(),
+                "no-cache" => told.no_cache |= argument.is_none(),
+                "must-revalidate" | "proxy-revalidate" => told.must_revalidate = true,
+                "must-understand" => told.must_understand = true,
+                "public" => told.public = true,
+                "max-age" => max_age = max_age.or_else(age),
+                "s-maxage" => shared_max_age = shared_max_age.or_else(age),
+                "stale-while-revalidate" => told.while_revalidate = seconds(),
+                "stale-if-error" => told.if_error = seconds(),
+                // `immutable` is about reloads by people.
+                _ => {}
+            }
+        }
+        told.for_all = told.public || told.must_revalidate || shared_max_age.is_some();
+        // Section 5.2.2.10: s-maxage means proxy-revalidate too.
+        told.must_revalidate |= shared_max_age.is_some();
+        told.freshness = shared_max_age.or(max_age).or_else(|| expires(page));
+        told
+    }
+}
+
+/// Section 5.3: `Expires` less `Date`. What is no date, or more than one, is past.
+fn expires(page: &Page) -> Option<Duration> {
+    let mut lines = page.headers.get_all(EXPIRES).iter();
+    let (first, second) = (lines.next()?, lines.next());
+    let date = first.to_str().ok().and_then(http_date);
+    let left = date
+        .filter(|_| second.is_none())
+        .and_then(|expires| expires.duration_since(page.date).ok());
+    Some(left.unwrap_or_default())
+}
+
+/// Section 4.2.2: a tenth of the time since the page was modified, a day at most, where the status allows a guess.
+fn heuristic(page: &Page, told: &Told) -> Option<Duration> {
+    let status = page.status.as_u16();
+    let allowed = matches!(
+        status,
+        200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501
+    );
+    let modified = page.headers.get(LAST_MODIFIED)?.to_str().ok()?;
+    let since = page.date.duration_since(http_date(modified)?).ok()?;
+    let a_day = Duration::from_secs(86_400);
+    (allowed || told.public).then(|| (since / 10).min(a_day))
+}
+
+/// The fields that may not be kept: those that `private` and `no-cache` name (sections 5.2.2.4 and 5.2.2.7).
+pub fn withheld(page: &Page) -> Vec<HeaderName> {
+    cache_control(&page.headers)
+        .filter(|(name, _)| matches!(name.as_str(), "private" | "no-cache"))
+        .filter_map(|(_, names)| names)
+        .flat_map(|names| {
+            let names = names.split(',').map(|name| name.trim().parse().ok());
+            names.flatten().collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 /// What to do with a page of this age for a caller who asks this.
@@ -113,173 +222,19 @@ pub fn verdict(age: Duration, limits: &Limits, asked: &Directives) -> Verdict {
     let unwanted = asked.no_cache
         || asked.max_age.is_some_and(|most| age > most)
         || asked.min_fresh.is_some_and(|least| left < least);
-    // Obeyed where it costs nothing: a caller who insists waits for a fetch, and gets the page if that fails.
-    if unwanted {
-        return if asked.only_if_cached {
-            Verdict::Refuse
-        } else {
-            Verdict::Fetch {
-                or_old: age < limits.if_error,
-            }
-        };
-    }
-    if age < limits.fresh {
+    let welcome = |most| age < limits.if_error && stale_for <= most;
+    if age < limits.fresh && !unwanted {
         Verdict::Serve
-    } else if age < limits.usable && !asked.only_if_cached {
+    } else if age < limits.usable && !unwanted && !asked.only_if_cached {
         Verdict::ServeAndRefresh
-    } else if age < limits.usable
-        || age < limits.if_error && asked.max_stale.is_some_and(|most| stale_for <= most)
-    {
+    } else if !unwanted && (age < limits.usable || asked.max_stale.is_some_and(welcome)) {
         Verdict::Serve
     } else if asked.only_if_cached {
         Verdict::Refuse
     } else {
-        Verdict::Fetch {
-            or_old: age < limits.if_error,
-        }
+        Verdict::Fetch
     }
-}
-
-/// RFC 9111 section 5.3: `Expires` less `Date`; what is no date is past.
-fn expires(headers: &HeaderMap) -> Option<Duration> {
-    let date = |name| {
-        let text = headers.get(name)?.to_str().ok()?;
-        httpdate::parse_http_date(text).ok()
-    };
-    headers.contains_key(EXPIRES).then(|| {
-        date(EXPIRES)
-            .zip(date(DATE))
-            .and_then(|(expires, date): (SystemTime, SystemTime)| expires.duration_since(date).ok())
-            .unwrap_or_default()
-    })
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use super::*;
-
-    const SETTINGS: Settings = Settings {
-        max_bytes: 1 << 20,
-        fresh_for: secs(60),
-        usable_for: secs(3_600),
-        stale_if_error: secs(86_400),
-        negative_for: secs(10),
-    };
-
-    const fn secs(n: u64) -> Duration {
-        Duration::from_secs(n)
-    }
-
-    fn of(status: u16, fields: &[(&'static str, &'static str)]) -> Option<(u64, u64, u64)> {
-        let page = Page {
-            status: StatusCode::from_u16(status).unwrap(),
-            headers: fields
-                .iter()
-                .map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap()))
-                .collect(),
-            body: bytes::Bytes::new(),
-            received_at: crate::clock::Clock::system().now(),
-            initial_age: Duration::ZERO,
-        };
-        let _: Instant = page.received_at;
-        limits(&page, &SETTINGS)
-            .map(|l| (l.fresh.as_secs(), l.usable.as_secs(), l.if_error.as_secs()))
-    }
-
-    #[test]
-    fn the_vendors_word_counts_and_ours_where_it_has_none() {
-        let cc = |value| of(200, &[("cache-control", value)]);
-        assert_eq!(of(200, &[]), Some((60, 3_600, 86_400)));
-        assert_eq!(cc("max-age=5"), Some((5, 3_600, 86_400)));
-        assert_eq!(cc("max-age=5, s-maxage=7"), Some((7, 7, 7)));
-        assert_eq!(cc("max-age=100000"), Some((100_000, 100_000, 100_000)));
-        assert_eq!(cc("max-age=x"), Some((0, 3_600, 86_400)));
-        assert_eq!(cc("max-age=5, must-revalidate"), Some((5, 5, 5)));
-        assert_eq!(
-            cc("max-age=5, stale-while-revalidate=10, stale-if-error=20"),
-            Some((5, 15, 25))
-        );
-        assert_eq!(cc("no-cache"), Some((0, 0, 0)));
-        assert_eq!(cc("no-store"), None);
-        assert_eq!(cc("private"), None);
-        let dates = [
-            ("date", "Mon, 01 Jan 2024 00:00:00 GMT"),
-            ("expires", "Mon, 01 Jan 2024 00:02:00 GMT"),
-        ];
-        assert_eq!(of(200, &dates), Some((120, 3_600, 86_400)));
-        assert_eq!(of(200, &[("expires", "0")]), Some((0, 3_600, 86_400)));
-        assert_eq!(of(404, &[]), Some((10, 10, 10)));
-        assert_eq!(of(404, &[("cache-control", "no-store")]), None);
-    }
-
-    #[test]
-    fn a_page_passes_through_four_ages() {
-        let limits = Limits {
-            fresh: secs(60),
-            usable: secs(3_600),
-            if_error: secs(86_400),
-        };
-        let plain = Directives::default();
-        let only = Directives {
-            only_if_cached: true,
-            ..plain
-        };
-        let any_age = Directives {
-            max_stale: Some(Duration::MAX),
-            ..plain
-        };
-        let young = Directives {
-            max_age: Some(secs(30)),
-            ..plain
-        };
-        use Verdict::{Fetch, Refuse, Serve, ServeAndRefresh};
-        for (age, to_plain, to_only, to_any_age, to_young) in [
-            (0, Serve, Serve, Serve, Serve),
-            (30, Serve, Serve, Serve, Serve),
-            (59, Serve, Serve, Serve, Fetch { or_old: true }),
-            (
-                60,
-                ServeAndRefresh,
-                Serve,
-                ServeAndRefresh,
-                Fetch { or_old: true },
-            ),
-            (
-                3_599,
-                ServeAndRefresh,
-                Serve,
-                ServeAndRefresh,
-                Fetch { or_old: true },
-            ),
-            (
-                3_600,
-                Fetch { or_old: true },
-                Refuse,
-                Serve,
-                Fetch { or_old: true },
-            ),
-            (
-                86_399,
-                Fetch { or_old: true },
-                Refuse,
-                Serve,
-                Fetch { or_old: true },
-            ),
-            (
-                86_400,
-                Fetch { or_old: false },
-                Refuse,
-                Fetch { or_old: false },
-                Fetch { or_old: false },
-            ),
-        ] {
-            let of = |asked| verdict(secs(age), &limits, asked);
-            assert_eq!(of(&plain), to_plain, "at {age}s");
-            assert_eq!(of(&only), to_only, "only-if-cached at {age}s");
-            assert_eq!(of(&any_age), to_any_age, "max-stale at {age}s");
-            assert_eq!(of(&young), to_young, "max-age=30 at {age}s");
-        }
-    }
-}
+mod tests;

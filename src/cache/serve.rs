@@ -1,18 +1,20 @@
 //! Answers a caller: from memory while the policy lets it, else from below, and with an old page rather than a failure.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, Ready, ready};
+use http::StatusCode;
 use tokio_util::task::TaskTracker;
 use tower::util::ServiceExt;
 use tower::{BoxError, Layer, Service, layer};
 
 use super::policy::{self, Limits, Verdict};
-use super::store::Store;
-use super::{Answer, Fetched, How, Served, Settings, Wanted};
+use super::store::{Entry, Store};
+use super::{Answer, Fetched, How, Served, Wanted};
 use crate::clock::Clock;
 use crate::contacts::{Ask, Page, Read};
 use crate::error::Error;
@@ -30,8 +32,6 @@ pub fn layer<S>(memory: Memory) -> impl Layer<S, Service = Serve<S>> + Clone {
 /// What it takes to answer from memory.
 #[derive(Clone, Debug)]
 pub struct Memory {
-    /// For how long pages are served.
-    pub settings: Arc<Settings>,
     /// The pages.
     pub store: Store,
     /// Tells how old they are.
@@ -71,43 +71,25 @@ where
                 return Either::Left(ready(Ok(Answer::Forgotten(forgotten))));
             }
         };
-        let now = self.memory.clock.now();
-        let Some(old) = self.known(&read, now) else {
+        let Some(entry) = self.memory.store.entry(&read.key, &read.forwarded) else {
             return if read.directives.only_if_cached {
                 Either::Left(ready(Err(Error::NotCached)))
             } else {
-                Either::Right(self.clone().fetch(read, None, false).boxed())
+                Either::Right(self.clone().fetch(read, None).boxed())
             };
         };
-        match policy::verdict(old.age, &old.limits, &read.directives) {
-            Verdict::Serve => {}
-            Verdict::ServeAndRefresh => self.refresh(read, &old.page),
-            Verdict::Fetch { or_old } => {
-                return Either::Right(self.clone().fetch(read, Some(old), or_old).boxed());
+        let age = entry.page.age(self.memory.clock.now());
+        let answer = match policy::verdict(age, &entry.limits, &read.directives) {
+            Verdict::Serve => Ok(self.hit(&entry, age)),
+            Verdict::ServeAndRefresh => {
+                self.refresh(read, entry.clone());
+                Ok(self.hit(&entry, age))
             }
-            Verdict::Refuse => return Either::Left(ready(Err(Error::NotCached))),
-        }
-        let result = if old.age < old.limits.fresh {
-            "hit"
-        } else {
-            "stale"
+            Verdict::Fetch => return Either::Right(self.clone().fetch(read, Some(entry)).boxed()),
+            Verdict::Refuse => Err(Error::NotCached),
         };
-        Either::Left(ready(Ok(self.answer(
-            old.page,
-            old.age,
-            How::Hit {
-                ttl: ttl(&old.limits, old.age),
-            },
-            result,
-        ))))
+        Either::Left(ready(answer))
     }
-}
-
-/// A page in memory, and how it stands now.
-struct Known {
-    page: Arc<Page>,
-    age: Duration,
-    limits: Limits,
 }
 
 impl<S> Serve<S>
@@ -115,54 +97,67 @@ where
     S: Service<Wanted, Response = Fetched, Error = BoxError> + Clone + Send + 'static,
     S::Future: Send,
 {
-    fn known(&self, read: &Read, now: Instant) -> Option<Known> {
-        let page = self.memory.store.page(&read.key)?;
-        let limits = policy::limits(&page, &self.memory.settings)?;
-        let age = page.age(now);
-        Some(Known { page, age, limits })
+    fn hit(&self, entry: &Entry, age: Duration) -> Answer {
+        let fresh = age < entry.limits.fresh;
+        let how = How::Hit {
+            ttl: ttl(&entry.limits, age),
+        };
+        let result = if fresh { "hit" } else { "stale" };
+        self.answer(entry.page.clone(), age, how, result)
     }
 
-    /// Waits for a fetch. If it fails, an old page will do where the policy says so.
-    async fn fetch(self, read: Read, old: Option<Known>, or_old: bool) -> Result<Answer, Error> {
-        let wanted = Wanted {
-            fetch: fetch(&read, Reason::Miss),
-            seen: old.as_ref().map(|old| old.page.clone()),
-        };
+    /// Waits for a fetch. If it fails, the old page will do for as long as the policy says.
+    async fn fetch(self, read: Read, old: Option<Arc<Entry>>) -> Result<Answer, Error> {
         let fwd = if old.is_some() { "stale" } else { "uri-miss" };
-        let failure = match self.inner.clone().oneshot(wanted).await {
-            Ok(fetched) => {
-                let age = fetched.page.age(self.memory.clock.now());
-                let result = if fetched.collapsed {
-                    "collapsed"
-                } else {
-                    "miss"
-                };
-                let how = How::Fetched {
-                    fwd,
-                    stored: fetched.stored,
-                    collapsed: fetched.collapsed,
-                };
-                return Ok(self.answer(fetched.page, age, how, result));
-            }
-            Err(failure) => Error::from_tower(failure),
+        let wanted = wanted(&read, Reason::Miss, old.as_deref());
+        let fetched = self.inner.clone().oneshot(wanted).await;
+        let fetched = fetched.map_err(Error::from_tower);
+        let now = self.memory.clock.now();
+        let failure = match &fetched {
+            // Only of an upstream that is not known does this come as a page.
+            Ok(fetched) if fetched.page.status.is_server_error() => "upstream-failed",
+            Ok(_) => "",
+            Err(failure) => failure.name(),
         };
-        match old.filter(|_| or_old) {
-            Some(old) => {
-                let age = old.page.age(self.memory.clock.now());
-                let how = How::OldAfter(failure.name());
-                Ok(self.answer(old.page, age, how, "stale"))
+        if let Some(old) = old.filter(|_| !failure.is_empty()) {
+            let age = old.page.age(now);
+            if age < old.limits.if_error {
+                return Ok(self.answer(old.page.clone(), age, How::OldAfter(failure), "stale"));
             }
-            None => Err(failure),
         }
+        let Fetched {
+            page,
+            stored,
+            collapsed,
+        } = fetched?;
+        let (status, result) = match (page.revalidated, collapsed) {
+            (true, false) => (StatusCode::NOT_MODIFIED, "revalidated"),
+            (true, true) => (StatusCode::NOT_MODIFIED, "collapsed"),
+            (false, true) => (page.status, "collapsed"),
+            (false, false) => (page.status, "miss"),
+        };
+        let how = How::Fetched {
+            fwd,
+            status,
+            stored,
+            collapsed,
+        };
+        let age = page.age(now);
+        Ok(self.answer(page, age, how, result))
     }
 
-    /// Fetches behind the callers' backs. A failure is told by the call's own event; the page stays as it is.
-    fn refresh(&self, read: Read, page: &Arc<Page>) {
-        let wanted = Wanted {
-            fetch: fetch(&read, Reason::Refresh),
-            seen: Some(page.clone()),
-        };
-        self.memory.tasks.spawn(self.inner.clone().oneshot(wanted));
+    /// Fetches behind the callers' backs, once for all who are served the page meanwhile. How it went is told by the
+    /// call's own event.
+    fn refresh(&self, read: Read, entry: Arc<Entry>) {
+        if entry.refreshing.swap(true, Relaxed) {
+            return;
+        }
+        let wanted = wanted(&read, Reason::Refresh, Some(&entry));
+        let fetch = self.inner.clone().oneshot(wanted);
+        self.memory.tasks.spawn(async move {
+            let _ = fetch.await;
+            entry.refreshing.store(false, Relaxed);
+        });
     }
 
     fn answer(&self, page: Arc<Page>, age: Duration, how: How, result: &'static str) -> Answer {
@@ -171,12 +166,17 @@ where
     }
 }
 
-fn fetch(read: &Read, reason: Reason) -> Fetch {
-    Fetch {
-        key: read.key.clone(),
-        forwarded: read.forwarded.clone(),
-        reason,
-        redial: false,
+fn wanted(read: &Read, reason: Reason, known: Option<&Entry>) -> Wanted {
+    Wanted {
+        fetch: Fetch {
+            key: read.key.clone(),
+            forwarded: read.forwarded.clone(),
+            reason,
+            known: known.map(|entry| entry.page.clone()),
+            redial: false,
+        },
+        authorized: read.authorized,
+        no_store: read.directives.no_store,
     }
 }
 

@@ -4,6 +4,7 @@
 //! which was fetched before the forget, never comes back after it. Look-ups know nothing of this: they read moka alone.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,9 @@ use moka::Expiry;
 use moka::notification::RemovalCause;
 use moka::sync::Cache;
 
-use crate::contacts::{AccountId, ContactListId, ListKey, Page, PageKey, StreamId};
+use super::policy::{self, Limits, Rules};
+use super::vary::Selection;
+use crate::contacts::{AccountId, ContactListId, Forwarded, ListKey, Page, PageKey, StreamId};
 use crate::telemetry::metrics::Metrics;
 
 /// What one entry costs beyond its texts, fields and body: moka's own, the page's, and its place in the list's set.
@@ -28,11 +31,49 @@ pub struct Store {
     dropped: Arc<Mutex<Vec<PageKey>>>,
 }
 
-/// A page, and how long moka is to keep it at most.
-#[derive(Clone, Debug)]
-struct Kept {
-    page: Arc<Page>,
-    keep_for: Duration,
+/// The pages of one key: more than one where the vendor's answers vary by what callers send.
+type Kept = Arc<[Arc<Entry>]>;
+
+/// Of one key. The oldest goes when another comes.
+const MOST_VARIANTS: usize = 8;
+
+/// A page, and what may be done with it.
+#[derive(Debug)]
+pub struct Entry {
+    /// The page.
+    pub page: Arc<Page>,
+    /// At which age it is what.
+    pub limits: Limits,
+    /// Whether a refresh is on its way.
+    pub(super) refreshing: AtomicBool,
+    selection: Selection,
+}
+
+impl Entry {
+    /// The entry for a page that answered a request with these fields; nothing where a page must not be kept.
+    pub fn of(page: Arc<Page>, sent: &Forwarded, authorized: bool, rules: &Rules) -> Option<Self> {
+        let limits = policy::limits(&page, authorized, rules)?;
+        let selection = Selection::of(&page, sent)?;
+        Some(Self {
+            page: without_withheld(page),
+            limits,
+            refreshing: AtomicBool::new(false),
+            selection,
+        })
+    }
+}
+
+/// The page as it may be kept.
+fn without_withheld(page: Arc<Page>) -> Arc<Page> {
+    let names = policy::withheld(&page);
+    if names.is_empty() {
+        return page;
+    }
+    let mut page = Arc::unwrap_or_clone(page);
+    for name in names {
+        page.headers.remove(name);
+    }
+    Arc::new(page)
 }
 
 /// What is known of one list. It is kept while the list has pages or fetches under way.
@@ -70,7 +111,10 @@ impl Store {
         let drops = Arc::clone(&dropped);
         let pages = Cache::builder()
             .max_capacity(max_bytes)
-            .weigher(|key, kept: &Kept| u32::try_from(weight(key, &kept.page)).unwrap_or(u32::MAX))
+            .weigher(|key, kept: &Kept| {
+                let weights = kept.iter().map(|entry| weight(key, &entry.page));
+                u32::try_from(weights.sum::<usize>()).unwrap_or(u32::MAX)
+            })
             .expire_after(KeepFor)
             .eviction_listener(move |key: Arc<PageKey>, _, cause| {
                 let cause = match cause {
@@ -90,9 +134,12 @@ impl Store {
         }
     }
 
-    /// The page, if it is in memory.
-    pub fn page(&self, key: &PageKey) -> Option<Arc<Page>> {
-        self.pages.get(key).map(|kept| kept.page)
+    /// What is in memory for a request with these fields.
+    pub fn entry(&self, key: &PageKey, sent: &Forwarded) -> Option<Arc<Entry>> {
+        let kept = self.pages.get(key)?;
+        kept.iter()
+            .find(|entry| entry.selection.admits(sent))
+            .cloned()
     }
 
     /// To be taken before a fetch begins.
@@ -110,38 +157,33 @@ impl Store {
     /// Drops the pages of every list that is meant, and makes worthless what is being fetched of them. Tells how many
     /// pages there were.
     pub fn forget(&self, what: &Forget) -> u64 {
-        let mut forgotten = Vec::new();
+        let mut forgotten = 0;
         {
             let mut shelves = locked(&self.shelves);
-            match what {
-                Forget {
-                    stream,
-                    list: Some(list),
-                    account: Some(account),
-                } => {
-                    let key = ListKey {
-                        stream: stream.clone(),
-                        list: list.clone(),
-                        account: account.clone(),
-                    };
-                    if let Some(shelf) = shelves.get_mut(&key) {
-                        shelf.forget(&mut forgotten);
-                    }
+            let lists = match what.one_list() {
+                Some(list) => vec![list],
+                None => shelves
+                    .keys()
+                    .filter(|list| what.means(list))
+                    .cloned()
+                    .collect(),
+            };
+            for list in lists {
+                let Some(shelf) = shelves.get_mut(&list) else {
+                    continue;
+                };
+                shelf.generation += 1;
+                // Under the lock, or a fetch that begins after this forget could lose its page to it.
+                for key in shelf.pages.drain() {
+                    forgotten += self.pages.remove(&key).map_or(0, |kept| kept.len());
                 }
-                _ => {
-                    for (_, shelf) in shelves.iter_mut().filter(|(key, _)| what.means(key)) {
-                        shelf.forget(&mut forgotten);
-                    }
+                if !shelf.is_needed() {
+                    shelves.remove(&list);
                 }
             }
-            // Under the lock, or a fetch that begins after this forget could lose its page to it.
-            for key in &forgotten {
-                self.pages.invalidate(key);
-            }
-            shelves.retain(|_, shelf| shelf.is_needed());
         }
         self.tidy();
-        forgotten.len() as u64
+        forgotten as u64
     }
 
     /// How many pages there are, and what they weigh in bytes.
@@ -176,8 +218,14 @@ impl Ticket {
     }
 
     /// Stores a page that was fetched with this ticket, unless its list was forgotten meanwhile or there is no room.
-    /// Tells whether it did. moka drops the page once it has been kept for `keep_for`.
-    pub fn store(&self, key: &PageKey, page: Arc<Page>, keep_for: Duration) -> bool {
+    /// Tells whether it did. It takes the place of `old`, and of those that the same requests would get.
+    pub fn store(
+        &self,
+        key: &PageKey,
+        entry: Entry,
+        sent: &Forwarded,
+        old: Option<&Arc<Page>>,
+    ) -> bool {
         {
             let mut shelves = locked(&self.store.shelves);
             let Some(shelf) = shelves.get_mut(&self.list) else {
@@ -187,7 +235,13 @@ impl Ticket {
                 return false;
             }
             shelf.pages.insert(key.clone());
-            let kept = Kept { page, keep_for };
+            let before = self.store.pages.get(key);
+            let others = before.iter().flat_map(|kept| kept.iter()).filter(|other| {
+                let replaced = old.is_some_and(|old| Arc::ptr_eq(old, &other.page));
+                !replaced && !other.selection.admits(sent)
+            });
+            let kept = std::iter::once(Arc::new(entry)).chain(others.cloned());
+            let kept: Kept = kept.take(MOST_VARIANTS).collect();
             self.store.pages.insert(key.clone(), kept);
         }
         // After every fetch, of which there are few, so that memory never runs ahead of max_bytes.
@@ -195,7 +249,7 @@ impl Ticket {
         self.store.pages.contains_key(key)
     }
 
-    /// Drops a page that a fetch with this ticket showed to be no longer valid.
+    /// Drops what a fetch with this ticket showed to be no longer what the vendor says.
     pub fn discard(&self, key: &PageKey) {
         let mut shelves = locked(&self.store.shelves);
         unlist(&mut shelves, key);
@@ -216,11 +270,6 @@ impl Drop for Ticket {
 }
 
 impl Shelf {
-    fn forget(&mut self, forgotten: &mut Vec<PageKey>) {
-        self.generation += 1;
-        forgotten.extend(self.pages.drain());
-    }
-
     /// Without fetches a generation protects nothing.
     fn is_needed(&self) -> bool {
         self.fetches > 0 || !self.pages.is_empty()
@@ -228,6 +277,14 @@ impl Shelf {
 }
 
 impl Forget {
+    fn one_list(&self) -> Option<ListKey> {
+        Some(ListKey {
+            stream: self.stream.clone(),
+            list: self.list.clone()?,
+            account: self.account.clone()?,
+        })
+    }
+
     fn means(&self, key: &ListKey) -> bool {
         key.stream == self.stream
             && self.list.as_ref().is_none_or(|list| *list == key.list)
@@ -257,12 +314,20 @@ fn unlist(shelves: &mut HashMap<ListKey, Shelf>, key: &PageKey) {
     }
 }
 
-/// The outer bound of an entry's life. How old a page may be for whom is the policy's matter.
+/// The outer bound of an entry's life, so that contacts are not kept without need. How old a page may be for whom is the
+/// policy's matter.
 struct KeepFor;
+
+impl KeepFor {
+    fn longest(kept: &Kept) -> Option<Duration> {
+        let left = |entry: &Arc<Entry>| entry.limits.kept.saturating_sub(entry.page.initial_age);
+        kept.iter().map(left).max()
+    }
+}
 
 impl Expiry<PageKey, Kept> for KeepFor {
     fn expire_after_create(&self, _: &PageKey, kept: &Kept, _: Instant) -> Option<Duration> {
-        Some(kept.keep_for)
+        Self::longest(kept)
     }
 
     fn expire_after_update(
@@ -272,7 +337,7 @@ impl Expiry<PageKey, Kept> for KeepFor {
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        Some(kept.keep_for)
+        Self::longest(kept)
     }
 }
 

@@ -147,6 +147,8 @@ pub struct Read {
     pub forwarded: Forwarded,
     /// What the caller's `Cache-Control` asks.
     pub directives: Directives,
+    /// Whether the caller sent an `Authorization`, which never goes to the vendor.
+    pub authorized: bool,
 }
 
 #[cfg(test)]

@@ -1,28 +1,41 @@
 //! What the vendor answered, as it is kept and given out.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::header::{ETAG, LAST_MODIFIED};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 /// An answer of the vendor's that may be passed on: a success, or a refusal of the request itself (400, 404).
 #[derive(Clone, Debug)]
 pub struct Page {
     /// The vendor's status.
     pub status: StatusCode,
-    /// The vendor's end-to-end fields that are passed on, and a `Date` where it sent none.
+    /// The vendor's end-to-end fields that are passed on; a `Date` and an `ETag` where it sent none.
     pub headers: HeaderMap,
     /// The vendor's body, byte for byte.
     pub body: Bytes,
     /// When the answer had arrived.
     pub received_at: Instant,
+    /// When the vendor made it, by its `Date`; when it arrived, where that is none.
+    pub date: SystemTime,
     /// How old the answer was by then: RFC 9111 section 4.2.3, `corrected_initial_age`.
     pub initial_age: Duration,
+    /// Whether the `ETag` was made here. The vendor knows nothing of such a tag.
+    pub tagged_here: bool,
+    /// Whether the vendor has just said of an older copy that it still holds (304).
+    pub revalidated: bool,
 }
 
 impl Page {
     /// How old the page is: RFC 9111 section 4.2.3, `current_age`.
     pub fn age(&self, now: Instant) -> Duration {
         self.initial_age + now.saturating_duration_since(self.received_at)
+    }
+
+    /// What the vendor can tell by whether the page still holds: its `ETag` and its `Last-Modified`.
+    pub fn validators(&self) -> (Option<&HeaderValue>, Option<&HeaderValue>) {
+        let tag = self.headers.get(ETAG).filter(|_| !self.tagged_here);
+        (tag, self.headers.get(LAST_MODIFIED))
     }
 }

@@ -15,7 +15,7 @@ use tower::{Layer, Service, layer};
 
 use super::Body;
 use crate::cache::{Answer, How, Served};
-use crate::contacts::Ask;
+use crate::contacts::{Ask, http_date};
 use crate::error::Error;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -116,10 +116,11 @@ fn cache_status(served: &Served) -> HeaderValue {
             .parameter(key_ref("ttl"), integer(ttl)),
         How::Fetched {
             fwd,
+            status,
             stored,
             collapsed,
         } => {
-            let status = i64::from(served.page.status.as_u16());
+            let status = i64::from(status.as_u16());
             let mut ours = ours
                 .parameter(key_ref("fwd"), token_ref(fwd))
                 .parameter(key_ref("fwd-status"), integer(status));
@@ -152,7 +153,7 @@ impl Conditions {
             .get(IF_MODIFIED_SINCE)
             // RFC 9110 section 13.1.3: not looked at beside If-None-Match.
             .filter(|_| none_match.is_empty())
-            .and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok());
+            .and_then(|value| http_date(value.to_str().ok()?));
         Self {
             none_match,
             modified_since,
@@ -171,9 +172,11 @@ impl Conditions {
         let Some(since) = self.modified_since else {
             return false;
         };
+        // RFC 9111 section 4.3.2: where the vendor tells no modification, its Date stands in for one.
         let modified = page
             .get(LAST_MODIFIED)
-            .and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok());
+            .or_else(|| page.get(DATE))
+            .and_then(|value| http_date(value.to_str().ok()?));
         modified.is_some_and(|modified| modified <= since)
     }
 }
@@ -218,10 +221,14 @@ mod tests {
             headers: HeaderMap::new(),
             body: bytes::Bytes::new(),
             received_at: crate::clock::Clock::system().now(),
+            date: SystemTime::UNIX_EPOCH,
             initial_age: Duration::ZERO,
+            tagged_here: false,
+            revalidated: false,
         });
         let fetched = |stored, collapsed| How::Fetched {
             fwd: "uri-miss",
+            status: StatusCode::OK,
             stored,
             collapsed,
         };

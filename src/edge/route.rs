@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::{Either, Ready, ready};
-use http::header::HOST;
+use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderMap, Method, Request};
 use hyper::body::Body;
 use tower::{Layer, Service, layer};
@@ -117,6 +117,7 @@ impl Rules {
             },
             forwarded: self.forwarded(headers),
             directives: Directives::of(headers),
+            authorized: headers.contains_key(AUTHORIZATION),
         };
         Ok(Asked {
             ask: Ask::Read(read),

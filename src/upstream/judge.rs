@@ -1,0 +1,286 @@
+//! What the vendor's answers mean: which of them become pages, what of them is passed on, and what is wrong with the rest.
+//!
+//! Pure, but for where the work is done: a page of megabytes is read beside the runtime, not on it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http::header::{
+    AGE, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH,
+    CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, EXPIRES, LAST_MODIFIED, PRAGMA,
+    VARY,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use serde::Deserialize;
+
+use super::refusal::{Refusal, refusal};
+use crate::contacts::control::delta_seconds;
+use crate::contacts::{Page, http_date};
+use crate::error::Error;
+
+/// From here on an answer is read beside the runtime.
+const LARGE: usize = 256 * 1024;
+
+/// When an answer came.
+#[derive(Clone, Copy)]
+pub(super) struct Arrival {
+    /// On the clock for ages.
+    pub(super) received_at: Instant,
+    /// On the clock for dates.
+    pub(super) date: SystemTime,
+    /// How long the call had taken.
+    pub(super) took: Duration,
+}
+
+/// Makes a page of an answer, if it deserves to be one. `known` is the page that the vendor was asked about.
+pub(super) async fn judged(
+    answer: Response<Bytes>,
+    known: Option<Arc<Page>>,
+    any_body: bool,
+    at: Arrival,
+) -> Result<Page, Error> {
+    let large = answer.body().len() >= LARGE;
+    let judge = move || {
+        if answer.status() == StatusCode::NOT_MODIFIED {
+            return revalidated(&answer, known, any_body, at);
+        }
+        judge(&answer, any_body)?;
+        Ok(page(answer, any_body, at))
+    };
+    if large {
+        let judged = tokio::task::spawn_blocking(judge).await;
+        judged.unwrap_or(Err(Error::Internal))
+    } else {
+        judge()
+    }
+}
+
+/// Whether an answer may be passed on: a success, or the vendor's no to this very request. An upstream of another kind
+/// may answer what it likes, and only status 429 is known to be a refusal.
+fn judge(answer: &Response<Bytes>, any_body: bool) -> Result<(), Error> {
+    let (status, body) = (answer.status(), answer.body());
+    let success = (status == StatusCode::OK && !any_body)
+        .then(|| Envelope::read(body))
+        .flatten();
+    // Contacts may hold any text, so of a success only its message can be a refusal.
+    let text = match &success {
+        Some(envelope) => envelope.message.as_bytes(),
+        None if any_body => b"",
+        None => body,
+    };
+    if let Some(refusal) = refusal(status, text) {
+        return Err(Error::UpstreamRefused {
+            retry_after: Refusal::pause(refusal),
+        });
+    }
+    match status.as_u16() {
+        _ if any_body => Ok(()),
+        200 if success.is_some() => Ok(()),
+        200 => Err(Error::UpstreamGarbled(
+            "its body is not the promised JSON of a success".into(),
+        )),
+        401 | 403 => Err(Error::CredentialsRefused),
+        400..=499 => Ok(()),
+        500..=599 => Err(Error::UpstreamFailed(
+            format!("it answered {}", status.as_u16()).into(),
+        )),
+        300..=399 => Err(Error::UpstreamGarbled("it is a redirect".into())),
+        other => Err(Error::UpstreamGarbled(
+            format!("its status is {other}").into(),
+        )),
+    }
+}
+
+/// The part of a success that is looked at. Reading it proves that all of the body is JSON.
+struct Envelope {
+    message: String,
+}
+
+impl Envelope {
+    /// The envelope of a success; nothing for any other body.
+    fn read(body: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Fields {
+            status: String,
+            #[serde(default)]
+            message: serde_json::Value,
+        }
+        // serde would read an array into the fields as well.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return None;
+        }
+        let fields: Fields = serde_json::from_slice(body).ok()?;
+        (fields.status == "success").then(|| Self {
+            message: fields.message.as_str().unwrap_or_default().to_owned(),
+        })
+    }
+}
+
+/// The vendor's fields that callers see. What is not named here ends here: cookies, hop-by-hop fields, and all that
+/// is about the vendor's connection and not about the page.
+const PASSED: [HeaderName; 11] = [
+    CONTENT_TYPE,
+    CONTENT_ENCODING,
+    CONTENT_LANGUAGE,
+    CONTENT_LOCATION,
+    CACHE_CONTROL,
+    PRAGMA,
+    DATE,
+    ETAG,
+    EXPIRES,
+    LAST_MODIFIED,
+    VARY,
+];
+
+fn page(answer: Response<Bytes>, any_body: bool, at: Arrival) -> Page {
+    let (head, body) = answer.into_parts();
+    let initial_age = initial_age(&head.headers, at);
+    let mut headers = passed(&head.headers, any_body);
+    let date = date(&mut headers, at);
+    let tagged_here = head.status == StatusCode::OK && !headers.contains_key(ETAG);
+    if tagged_here {
+        headers.insert(ETAG, etag(&body));
+    }
+    Page {
+        status: head.status,
+        headers,
+        body,
+        received_at: at.received_at,
+        date,
+        initial_age,
+        tagged_here,
+        revalidated: false,
+    }
+}
+
+/// RFC 9111 section 4.3.4: the known page, with what the 304 says anew.
+fn revalidated(
+    answer: &Response<Bytes>,
+    known: Option<Arc<Page>>,
+    any_body: bool,
+    at: Arrival,
+) -> Result<Page, Error> {
+    let unasked = || Error::UpstreamGarbled("it is a 304 that nobody asked for".into());
+    let known = known.ok_or_else(unasked)?;
+    let (tag, modified) = known.validators();
+    let told = answer.headers().get(ETAG);
+    let other = tag
+        .zip(told)
+        .is_some_and(|(ours, told)| opaque(ours) != opaque(told));
+    if other || tag.is_none() && modified.is_none() {
+        return Err(unasked());
+    }
+    let mut anew = passed(answer.headers(), any_body);
+    let date = date(&mut anew, at);
+    // Section 3.2: these describe the body that is kept, not the one that was not sent.
+    for name in [
+        CONTENT_ENCODING,
+        CONTENT_LENGTH,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+    ] {
+        anew.remove(name);
+    }
+    let mut headers = known.headers.clone();
+    for name in anew.keys() {
+        headers.remove(name);
+    }
+    for (name, value) in &anew {
+        headers.append(name, value.clone());
+    }
+    Ok(Page {
+        headers,
+        received_at: at.received_at,
+        date,
+        initial_age: initial_age(answer.headers(), at),
+        tagged_here: known.tagged_here && told.is_none(),
+        revalidated: true,
+        ..Page::clone(&known)
+    })
+}
+
+/// A tag without its mark of weakness: RFC 9110 section 8.8.3.2.
+fn opaque(tag: &HeaderValue) -> &[u8] {
+    let tag = tag.as_bytes();
+    tag.strip_prefix(b"W/").unwrap_or(tag)
+}
+
+/// When the answer was made, by its `Date`. Where that is missing it is put in; where it is no date it is left as it
+/// is, and the time of arrival counts.
+fn date(headers: &mut HeaderMap, at: Arrival) -> SystemTime {
+    let told = headers
+        .get(DATE)
+        .map(|value| value.to_str().ok().and_then(http_date));
+    if told.is_none()
+        && let Ok(value) = HeaderValue::from_str(&httpdate::fmt_http_date(at.date))
+    {
+        headers.insert(DATE, value);
+    }
+    told.flatten().unwrap_or(at.date)
+}
+
+fn passed(sent: &HeaderMap, any_body: bool) -> HeaderMap {
+    let hop_by_hop: Vec<_> = sent
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse::<HeaderName>().ok())
+        .collect();
+    let kept = |name: &HeaderName| {
+        !hop_by_hop.contains(name)
+            && (PASSED.contains(name) || any_body && !NEVER.contains(&name.as_str()))
+    };
+    let mut headers = HeaderMap::with_capacity(8);
+    for (name, value) in sent.iter().filter(|(name, _)| kept(name)) {
+        headers.append(name, value.clone());
+    }
+    headers
+}
+
+/// Of an upstream of another kind every end-to-end field is passed on but these.
+const NEVER: [&str; 13] = [
+    "age", // ours to tell
+    "connection",
+    "content-length", // hyper counts
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-connection",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-request-id", // ours
+];
+
+/// RFC 9111 section 4.2.3: the larger of what `Date` and what `Age` tell, the call's own time included in the latter.
+/// Where the vendor names no freshness the age is measured by our own clock alone, so that a vendor whose clock goes
+/// a minute wrong does not make its pages a minute older.
+fn initial_age(headers: &HeaderMap, at: Arrival) -> Duration {
+    let first = |name| {
+        headers
+            .get(name)
+            .and_then(|v: &HeaderValue| v.to_str().ok())
+    };
+    let named = headers.contains_key(CACHE_CONTROL) || headers.contains_key(EXPIRES);
+    let apparent = first(DATE)
+        .filter(|_| named)
+        .and_then(http_date)
+        .and_then(|date| at.date.duration_since(date).ok())
+        .unwrap_or_default();
+    // Section 5.1: of several the first counts, and what cannot be read does not.
+    let told = first(AGE).and_then(|text| delta_seconds(text.split(',').next()?.trim()));
+    let told = told.unwrap_or_default();
+    apparent.max(told + at.took)
+}
+
+/// A strong tag made of the body: the first 128 bits of its SHA-256.
+fn etag(body: &[u8]) -> HeaderValue {
+    use base64::Engine as _;
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body);
+    let text = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&digest.as_ref()[..16]);
+    HeaderValue::from_str(&format!("\"{text}\"")).unwrap_or(HeaderValue::from_static("\"\""))
+}
