@@ -144,10 +144,12 @@ impl Rules {
 
     fn allows(&self, host: &[u8]) -> bool {
         let host = String::from_utf8_lossy(host).to_ascii_lowercase();
-        // The port, unless the last colon stands inside an IPv6 address.
-        let without_port = host.rsplit_once(':').map_or(host.as_str(), |(name, port)| {
-            if port.contains(']') { &host } else { name }
-        });
+        // What follows the last colon is a port only if it is a number: an IPv6 address has colons of its own, and
+        // `name:x@elsewhere` is somebody else's.
+        let without_port = host
+            .rsplit_once(':')
+            .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+            .map_or(host.as_str(), |(name, _)| name);
         self.hosts.iter().any(|h| *h == host || h == without_port)
     }
 
