@@ -21,6 +21,7 @@ use tower::util::ServiceExt;
 use tower::{BoxError, Layer, Service, layer};
 use tracing::{debug, error, info};
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use super::Body;
 use super::trace::Named;
@@ -97,10 +98,7 @@ fn problem(failure: &Error, id: &str) -> Response<Body> {
         title,
         status: status.as_u16(),
         detail: failure.to_string(),
-        instance: match Uuid::parse_str(id) {
-            Ok(id) => format!("urn:uuid:{id}"),
-            Err(_) => format!("urn:contacts-gateway:request:{id}"),
-        },
+        instance: instance(id),
     };
     // A struct of texts and a number can always be written as JSON.
     let body = serde_json::to_vec(&problem).unwrap_or_default();
@@ -119,6 +117,16 @@ fn problem(failure: &Error, id: &str) -> Response<Body> {
         headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, PURGE"));
     }
     response
+}
+
+/// The request's id as a URN, letter for letter, so that whoever searches for the id finds it. A UUID in another
+/// spelling than RFC 9562's is an id like any other.
+fn instance(id: &str) -> String {
+    if id.len() == Hyphenated::LENGTH && Uuid::parse_str(id).is_ok() {
+        format!("urn:uuid:{id}")
+    } else {
+        format!("urn:contacts-gateway:request:{id}")
+    }
 }
 
 /// The one table of statuses. Every error is in it by name.
