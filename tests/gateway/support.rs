@@ -9,13 +9,15 @@ use contacts_gateway::clock::{Clock, Hand};
 use contacts_gateway::config::Config;
 use contacts_gateway::server::{CutOff, Gateway};
 use contacts_gateway::stack::Parts;
-use contacts_gateway::vendor::{self, App, Vendor};
-use http::{HeaderMap, Method, Request, StatusCode};
+use contacts_gateway::vendor::{self, App, Behaviour, Vendor};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+mod wire;
 
 pub(crate) const STREAM: &str = "st-0603182c-7ffb-53c3-b307-47ca14b90001";
 pub(crate) const ACCOUNT: &str = "67777ce93e25326494e90001";
@@ -100,6 +102,25 @@ pub(crate) fn path_of(stream: &str, list: &str, account: &str) -> String {
     )
 }
 
+/// A vendor that sends these fields, in place of its own of the same name.
+pub(crate) fn saying(fields: &[(&'static str, &'static str)]) -> Behaviour {
+    let fields = fields.iter().copied();
+    Behaviour {
+        headers: fields
+            .map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)))
+            .collect(),
+        ..Behaviour::default()
+    }
+}
+
+/// A vendor that answers with this status.
+pub(crate) fn answering(status: StatusCode) -> Behaviour {
+    Behaviour {
+        status: Some(status),
+        ..Behaviour::default()
+    }
+}
+
 /// A gateway that runs in this process.
 pub(crate) struct Running {
     pub(crate) url: String,
@@ -113,6 +134,10 @@ pub(crate) struct Running {
 
 impl Running {
     /// Before an upstream, with one app whose secret is [`SECRET`] unless the settings name others.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test's tasks end with the test's runtime"
+    )]
     pub(crate) async fn before(upstream: &str, settings: &str, clock: Clock) -> Self {
         let folder = Folder::new();
         let secret = folder.put("client_secret", SECRET);
