@@ -68,7 +68,11 @@ fn edge(config: &Config, parts: &Parts, cache: Cache) -> Edge {
         .layer(admit::layer(parts.draining.clone())) // on its way out the gateway takes nothing more in
         .load_shed() // full means "no" at once, never a queue
         .concurrency_limit(config.listen.max_in_flight.get())
-        .layer(route::layer(&config.listen, &config.upstream)) // from here inwards: an Ask, no longer HTTP
+        .layer(route::layer(
+            &config.listen,
+            &config.upstream,
+            parts.credentials.clone(),
+        )) // from here inwards: an Ask, no longer HTTP
         .layer(respond::layer()) // and on the way out: an Answer becomes HTTP
         .service(cache);
     BoxCloneSyncService::new(path)

@@ -1,7 +1,7 @@
 //! From here inwards a request is an ask and no longer HTTP: every rule for requests is kept here, or broken here.
 //!
 //! What it refuses: hosts that are not ours, paths and methods that are not the vendor's, bodies, ids that are none,
-//! an account that is missing or contradicts itself, parameters that nobody allowed. What it lets through is complete:
+//! an account that is missing or contradicts itself, parameters that nobody allowed, streams without credentials. What it lets through is complete:
 //! nothing below looks at the request again.
 
 use std::num::NonZeroU64;
@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use futures_util::future::{Either, Ready, ready};
 use http::header::{AUTHORIZATION, HOST};
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, Method, Request, Version};
 use hyper::body::Body;
 use tower::{Layer, Service, layer};
 
@@ -18,14 +18,17 @@ use super::respond::{Asked, Conditions};
 use crate::contacts::control::Directives;
 use crate::contacts::{AccountId, Api, Ask, Forwarded, ListKey, PageKey, Read};
 use crate::error::Error;
+use crate::upstream::credentials::Credentials;
 use crate::{edge, upstream};
 
 /// The rung.
 pub fn layer<S>(
     edge: &edge::Settings,
     upstream: &upstream::Settings,
+    credentials: Arc<Credentials>,
 ) -> impl Layer<S, Service = Route<S>> + Clone {
     let rules = Arc::new(Rules {
+        credentials,
         hosts: edge
             .allowed_hosts
             .iter()
@@ -50,6 +53,7 @@ pub struct Route<S> {
 /// What the settings allow.
 #[derive(Debug)]
 struct Rules {
+    credentials: Arc<Credentials>,
     hosts: Vec<String>,
     forward_headers: Vec<crate::setting::ForwardedHeader>,
     extra_query: Vec<crate::setting::ExtraParameter>,
@@ -95,11 +99,14 @@ impl Rules {
             list: list.parse()?,
             account: account(query.account, headers)?,
         };
-        if let Some(iid) = headers.get_all("iid").iter().find(|iid| *iid != stream) {
-            let _ = iid;
+        if headers.get_all("iid").iter().any(|iid| iid != stream) {
             return Err(Error::BadRequest(
                 "the header iid differs from the stream in the path: send the same, or none".into(),
             ));
+        }
+        // Before memory is looked at: what is there of a stream ends with its credentials.
+        if self.credentials.find(&list.stream).is_none() {
+            return Err(Error::StreamUnknown);
         }
         if purge {
             return Ok(Asked {
@@ -125,21 +132,26 @@ impl Rules {
         })
     }
 
-    /// Both where both are sent: RFC 9112 section 3.2.2 lets the target's authority win, but a request that names two
+    /// RFC 9112 section 3.2: HTTP/1.1 names its host, once. Both where both are sent: RFC 9112 section 3.2.2 lets the target's authority win, but a request that names two
     /// hosts should pass for neither.
     fn host<B>(&self, request: &Request<B>) -> Result<(), Error> {
-        if self.hosts.is_empty() {
-            return Ok(());
+        let fields = || request.headers().get_all(HOST).iter();
+        if !self.hosts.is_empty() {
+            let target = request.uri().authority().map(|a| a.as_str().as_bytes());
+            let named = target
+                .into_iter()
+                .chain(fields().map(|host| host.as_bytes()));
+            let mut named = named.peekable();
+            if named.peek().is_none() || !named.all(|host| self.allows(host)) {
+                return Err(Error::Misdirected);
+            }
         }
-        let target = request.uri().authority().map(|a| a.as_str().as_bytes());
-        let field = request.headers().get_all(HOST).iter().map(|h| h.as_bytes());
-        let mut named = target.into_iter().chain(field).peekable();
-        let any = named.peek().is_some();
-        if any && named.all(|host| self.allows(host)) {
-            Ok(())
-        } else {
-            Err(Error::Misdirected)
+        if request.version() == Version::HTTP_11 && fields().count() != 1 {
+            return Err(Error::BadRequest(
+                "HTTP/1.1 asks for one Host field: send it, and send it once".into(),
+            ));
         }
+        Ok(())
     }
 
     fn allows(&self, host: &[u8]) -> bool {
