@@ -135,6 +135,7 @@ impl Gateway {
             operators,
         } = self;
         let listen = &config.listen;
+        let (address, admin_address) = (callers.local_addr(), operators.local_addr());
         let ready = Ready::default();
         let admin = admin::service(&config, &parts, ready.clone());
         let operators = Port {
@@ -163,7 +164,13 @@ impl Gateway {
         at_admin.spawn(operators.serve(at_admin.clone()));
         at_work.spawn(callers.serve(at_work.clone()));
         ready.set(true);
-        info!(version = env!("CARGO_PKG_VERSION"), "serving");
+        // As bound, which the settings do not tell where they say port 0.
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            listen.address = address.ok().map(tracing::field::display),
+            admin.address = admin_address.ok().map(tracing::field::display),
+            "serving"
+        );
 
         leave.await;
         ready.set(false);
