@@ -4,11 +4,12 @@
 //! learn of it; then no connection and no request is taken any more, those in flight are answered, idle connections are
 //! closed; what is left after `drain_for` is cut off.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::Request;
@@ -31,6 +32,10 @@ use crate::stack::{self, Edge, Parts};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::client::Client;
 use crate::upstream::credentials::{Credentials, Mistake};
+
+mod patience;
+
+use patience::{Patience, Progress, Watched};
 
 /// The gateway, bound and not yet serving.
 #[derive(Debug)]
@@ -253,9 +258,8 @@ impl Port {
         if !self.http2 {
             http = http.http1_only();
         }
-        http.http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.header_timeout);
+        // Ours is kept by `Patience`; hyper's would close idle connections too.
+        http.http1().header_read_timeout(None);
         http.http2()
             .timer(TokioTimer::new())
             .max_header_list_size(16 * 1024);
@@ -271,38 +275,46 @@ impl Port {
     ) -> impl Future<Output = ()> + Send + 'static {
         let (edge, closing) = (self.service.clone(), self.closing.clone());
         let open = self.metrics.as_ref().map(Metrics::connection);
-        let patience = self.header_timeout;
+        let progress = Progress::default();
+        let mut patience = Patience::new(progress.clone(), self.header_timeout);
         async move {
             let _held = (place, open);
             if let Err(error) = stream.set_nodelay(true) {
                 debug!(%error, "a connection was gone before it began");
                 return;
             }
-            // hyper's own limit on headers starts once it knows which HTTP is spoken; a connection that never says is
-            // nobody's but ours.
-            let spoke = AtomicBool::new(false);
+            let io = TokioIo::new(Watched::new(stream, progress.clone()));
             let service = service_fn(|request: Request<Incoming>| {
-                spoke.store(true, Relaxed);
-                edge.clone().oneshot(request)
-            });
-            let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
-            let silence = async {
-                tokio::time::sleep(patience).await;
-                if spoke.load(Relaxed) {
-                    std::future::pending::<()>().await;
+                let (edge, progress) = (edge.clone(), progress.clone());
+                progress.asked(request.version());
+                async move {
+                    let answer = edge.oneshot(request).await;
+                    progress.answered();
+                    answer
                 }
-            };
-            let mut silence = pin!(silence);
-            tokio::select! {
-                biased;
-                ended = connection.as_mut() => return note(ended),
-                () = silence.as_mut() => return debug!("a connection brought no request in time"),
-                () = closing.cancelled() => {}
-            }
-            if spoke.load(Relaxed) {
-                connection.as_mut().graceful_shutdown();
-                note(connection.await);
-            }
+            });
+            let mut connection = pin!(http.serve_connection(io, service));
+            let mut closing = pin!(closing.cancelled());
+            let mut told = false;
+            let turn = poll_fn(|cx| {
+                loop {
+                    if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                        note(ended);
+                        return Poll::Ready(());
+                    }
+                    if patience.poll(cx).is_ready() {
+                        debug!("a connection brought no request in time");
+                        return Poll::Ready(());
+                    }
+                    // hyper would drop the part of a head that it has; its sender gets an answer first.
+                    if told || progress.mid_head() || closing.as_mut().poll(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    connection.as_mut().graceful_shutdown();
+                    told = true;
+                }
+            });
+            turn.await;
         }
     }
 }

@@ -1,0 +1,215 @@
+//! Hides how it is known that a caller lets us wait for a request: from the bytes that come and go.
+//!
+//! hyper has a limit of its own, but counts from the last answer on, which closes idle connections under callers that
+//! mean to use them again. Here the time counts from a head's first byte, and for the first one from the connection's
+//! start. An idle connection costs nothing and waits for as long as it likes.
+//!
+//! Bytes that came together with an earlier request are not seen as the start of a head; a caller who stops in the
+//! middle of one like that is taken for idle.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Version;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+/// Where a connection stands. Its bytes and its requests say so; all of it happens in the connection's one task.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Progress(Arc<Noted>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    stage: AtomicU8,
+    requests: AtomicU32,
+}
+
+/// No request came yet.
+const OPENING: u8 = 0;
+/// One is being answered.
+const ASKED: u8 = 1;
+/// The answer is on its way out, or gone: what is read from now on begins a head.
+const ANSWERED: u8 = 2;
+/// A head began and is not complete.
+const HEAD: u8 = 3;
+/// It speaks HTTP/2, whose frames tell nothing here.
+const STREAMS: u8 = 4;
+
+impl Progress {
+    /// A head is complete.
+    pub(super) fn asked(&self, version: Version) {
+        let stage = if version < Version::HTTP_2 {
+            ASKED
+        } else {
+            STREAMS
+        };
+        self.0.stage.store(stage, Relaxed);
+        self.0.requests.fetch_add(1, Relaxed);
+    }
+
+    /// The answer to it is decided.
+    pub(super) fn answered(&self) {
+        self.step(ASKED, ANSWERED);
+    }
+
+    /// Whether the caller is in the middle of a request's head, other than the connection's first.
+    pub(super) fn mid_head(&self) -> bool {
+        self.0.stage.load(Relaxed) == HEAD
+    }
+
+    fn read(&self) {
+        self.step(ANSWERED, HEAD);
+    }
+
+    /// What came while an answer was still being sent can be whole requests, which have to wait for that.
+    fn wrote(&self) {
+        self.step(HEAD, ANSWERED);
+    }
+
+    /// The number of the request that is awaited, if one is.
+    fn awaited(&self) -> Option<u32> {
+        let awaited = matches!(self.0.stage.load(Relaxed), OPENING | HEAD);
+        awaited.then(|| self.0.requests.load(Relaxed))
+    }
+
+    fn step(&self, from: u8, to: u8) {
+        if self.0.stage.load(Relaxed) == from {
+            self.0.stage.store(to, Relaxed);
+        }
+    }
+}
+
+/// Runs out once a head has taken too long.
+#[derive(Debug)]
+pub(super) struct Patience {
+    progress: Progress,
+    limit: Duration,
+    /// For which request it runs. Most heads come in one piece and never need it.
+    timer: Option<(u32, Pin<Box<Sleep>>)>,
+}
+
+impl Patience {
+    pub(super) fn new(progress: Progress, limit: Duration) -> Self {
+        Self {
+            progress,
+            limit,
+            timer: None,
+        }
+    }
+
+    /// To be asked after each of the connection's turns.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(request) = self.progress.awaited() else {
+            self.timer = None;
+            return Poll::Pending;
+        };
+        if self.timer.as_ref().is_none_or(|(of, _)| *of != request) {
+            self.timer = Some((request, Box::pin(tokio::time::sleep(self.limit))));
+        }
+        match &mut self.timer {
+            Some((_, timer)) => timer.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// A connection's bytes, noted as they pass.
+#[derive(Debug)]
+pub(super) struct Watched<S> {
+    stream: S,
+    progress: Progress,
+}
+
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S, progress: Progress) -> Self {
+        Self { stream, progress }
+    }
+
+    fn wrote(&self, written: &Poll<io::Result<usize>>) {
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.progress.wrote();
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.progress.read();
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.wrote(&written);
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.wrote(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_awaited_from_its_first_byte_to_its_last() {
+        let progress = Progress::default();
+        let at = |what: &str, awaited| assert_eq!(progress.awaited(), awaited, "{what}");
+        at("before the first head", Some(0));
+        progress.read();
+        at("within it", Some(0));
+        progress.asked(Version::HTTP_11);
+        progress.read();
+        at("while it is answered, whatever else comes", None);
+        progress.answered();
+        progress.wrote();
+        at("idle", None);
+        progress.read();
+        at("within the next head", Some(1));
+        progress.wrote();
+        at("behind an answer that is still being sent", None);
+        progress.read();
+        progress.asked(Version::HTTP_2);
+        progress.answered();
+        progress.read();
+        at("whatever HTTP/2 brings", None);
+    }
+}
