@@ -2,16 +2,22 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     reason = "clippy takes functions beside #[test] for something else than tests"
 )]
 
 mod admin;
 mod answers;
+mod cli;
 mod coalescing;
 mod conditions;
 mod forgetting;
 mod forwarding;
+mod layering;
+mod lifecycle;
 mod problems;
 mod protocol;
+mod readme;
 mod rules;
+mod secrecy;
 mod support;

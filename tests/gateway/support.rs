@@ -18,6 +18,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 mod wire;
+pub(crate) mod connection;
+pub(crate) mod process;
 
 pub(crate) const STREAM: &str = "st-0603182c-7ffb-53c3-b307-47ca14b90001";
 pub(crate) const ACCOUNT: &str = "67777ce93e25326494e90001";
@@ -209,9 +211,11 @@ impl Running {
         line.map_or(0.0, |value| value.parse().unwrap())
     }
 
-    /// Tells it to drain, and waits until it has.
+    /// Tells it to drain, unless it was told, and waits until it has.
     pub(crate) async fn stop(mut self) -> Result<(), CutOff> {
-        let _ = self.leave.take().unwrap().send(());
+        if self.leave.is_some() {
+            self.tell_to_leave();
+        }
         self.run.await.unwrap()
     }
 
