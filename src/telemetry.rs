@@ -53,8 +53,9 @@ pub enum LogFormat {
 /// # Errors
 /// Logging was started before.
 pub fn start(settings: &Settings) -> Result<(), TryInitError> {
+    let terminal = std::io::stderr().is_terminal();
     let text = match settings.log_format {
-        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Auto => terminal,
         LogFormat::Text => true,
         LogFormat::Json => false,
     };
@@ -62,7 +63,11 @@ pub fn start(settings: &Settings) -> Result<(), TryInitError> {
     let filter = Targets::new()
         .with_default(level.min(tracing::Level::WARN))
         .with_target(env!("CARGO_CRATE_NAME"), level);
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    let mut lines = fmt::layer().with_writer(std::io::stderr);
+    if !terminal {
+        // Colours are escape codes, which belong into no file.
+        lines.set_ansi(false);
+    }
     let lines = if text {
         lines.boxed()
     } else {
