@@ -4,7 +4,9 @@
 //! about every response: a `HEAD` gets no body, and a defect in the program is an answer too.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::convert::Infallible;
+use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -182,6 +184,11 @@ fn record(failure: &Error, id: &str) {
     let problem = failure.name();
     let (status, _) = presented(failure);
     let status = status.as_u16();
+    let failure: &dyn fmt::Display = match failure {
+        // A text that is not ours from end to end repeats the caller's, who may have sent anything.
+        Error::BadRequest(Cow::Owned(_)) => &"its answer names the part that breaks a rule",
+        failure => failure,
+    };
     match status {
         500 => error!(
             request.id = id,
