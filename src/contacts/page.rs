@@ -1,5 +1,6 @@
 //! What the vendor answered, as it is kept and given out.
 
+use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use http::header::{ETAG, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 /// An answer of the vendor's that may be passed on: a success, or a refusal of the request itself (400, 404).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Page {
     /// The vendor's status.
     pub status: StatusCode,
@@ -37,5 +38,18 @@ impl Page {
     pub fn validators(&self) -> (Option<&HeaderValue>, Option<&HeaderValue>) {
         let tag = self.headers.get(ETAG).filter(|_| !self.tagged_here);
         (tag, self.headers.get(LAST_MODIFIED))
+    }
+}
+
+/// Bodies are people's data: of one only the length is shown.
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Page")
+            .field("status", &self.status)
+            .field("headers", &self.headers)
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .field("received_at", &self.received_at)
+            .field("initial_age", &self.initial_age)
+            .finish()
     }
 }

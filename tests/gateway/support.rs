@@ -17,9 +17,9 @@ use hyper_util::rt::TokioExecutor;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-mod wire;
 pub(crate) mod connection;
 pub(crate) mod process;
+mod wire;
 
 pub(crate) const STREAM: &str = "st-0603182c-7ffb-53c3-b307-47ca14b90001";
 pub(crate) const ACCOUNT: &str = "67777ce93e25326494e90001";
