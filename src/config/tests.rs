@@ -1,3 +1,5 @@
+//! How the layers are laid over each other, and how every mistake is told.
+
 use std::num::NonZeroUsize;
 use std::time::Duration;
 

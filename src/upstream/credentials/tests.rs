@@ -1,3 +1,5 @@
+//! What loading tells of entries that cannot be used, and which entry a stream finds.
+
 use super::*;
 use crate::upstream::pem;
 use crate::upstream::test_keys::{self as keys, Folder};

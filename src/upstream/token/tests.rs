@@ -1,3 +1,5 @@
+//! What a token says, how long it is used, and that the vendor could read it.
+
 use std::collections::HashSet;
 
 use aws_lc_rs::encoding::AsDer;
