@@ -1,6 +1,6 @@
 //! The real program, as a process of its own.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -93,13 +93,9 @@ impl Drop for Program {
             let _ = self.child.wait();
         }
         if std::thread::panicking() {
-            // Not by print!, which would be kept back with the test's own output only if it stood in this thread.
-            let _ = writeln!(
-                std::io::stderr(),
-                "the program said:\n{}{}",
-                self.out(),
-                self.log()
-            );
+            let said = self.out() + &self.log();
+            let lines: Vec<_> = said.lines().rev().take(20).collect();
+            eprintln!("the last that the program said, latest first: {lines:#?}");
         }
     }
 }
