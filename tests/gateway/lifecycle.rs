@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
 use crate::support::connection::{
     Connection, DATA, GOAWAY, PING, PREFACE, pong, request, request_frame,
@@ -21,7 +21,6 @@ struct Held {
     url: String,
     asked: Option<oneshot::Receiver<()>>,
     answer: oneshot::Sender<()>,
-    _serve: JoinHandle<()>,
 }
 
 impl Held {
@@ -30,7 +29,7 @@ impl Held {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (tell, asked) = oneshot::channel();
         let (answer, told) = oneshot::channel();
-        let serve = tokio::spawn(async move {
+        TaskTracker::new().spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let _ = stream.read(&mut [0; 4096]).await.unwrap();
             let _ = tell.send(());
@@ -44,7 +43,6 @@ impl Held {
             url,
             asked: Some(asked),
             answer,
-            _serve: serve,
         }
     }
 
