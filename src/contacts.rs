@@ -9,4 +9,4 @@ mod page;
 pub use ask::{Api, Ask, Forwarded, ListKey, PageKey, Read, Tag};
 pub use date::http_date;
 pub use id::{AccountId, ContactListId, StreamId};
-pub use page::Page;
+pub use page::{Interim, Page};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::Request;
+use http::{Request, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -28,14 +28,19 @@ use crate::admin::{self, Ready};
 use crate::cache::store::Store;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::edge::respond;
 use crate::stack::{self, Edge, Parts};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::client::Client;
 use crate::upstream::credentials::{Credentials, Mistake};
 
+mod ahead;
 mod patience;
+mod wire;
 
-use patience::{Patience, Progress, Watched};
+use ahead::Ahead;
+use patience::{Patience, Progress};
+use wire::Wire;
 
 /// The gateway, bound and not yet serving.
 #[derive(Debug)]
@@ -283,12 +288,21 @@ impl Port {
                 debug!(%error, "a connection was gone before it began");
                 return;
             }
-            let io = TokioIo::new(Watched::new(stream, progress.clone()));
+            let ahead = Ahead::default();
+            let io = TokioIo::new(Wire::new(stream, progress.clone(), ahead.clone()));
             let service = service_fn(|request: Request<Incoming>| {
-                let (edge, progress) = (edge.clone(), progress.clone());
-                progress.asked(request.version());
+                let (edge, progress, ahead) = (edge.clone(), progress.clone(), ahead.clone());
+                let version = request.version();
+                progress.asked(version);
                 async move {
                     let answer = edge.oneshot(request).await;
+                    // Those who speak HTTP/1.0 do not know of it, and into HTTP/2 only hyper can write.
+                    if let Ok(response) = &answer
+                        && let Some(respond::Ahead(interims)) = response.extensions().get()
+                        && version == Version::HTTP_11
+                    {
+                        ahead.put(interims);
+                    }
                     progress.answered();
                     answer
                 }

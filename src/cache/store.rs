@@ -55,7 +55,7 @@ impl Entry {
         let limits = policy::limits(&page, authorized, rules)?;
         let selection = Selection::of(&page, sent)?;
         Some(Self {
-            page: without_withheld(page),
+            page: kept(page),
             limits,
             refreshing: AtomicBool::new(false),
             selection,
@@ -64,12 +64,13 @@ impl Entry {
 }
 
 /// The page as it may be kept.
-fn without_withheld(page: Arc<Page>) -> Arc<Page> {
+fn kept(page: Arc<Page>) -> Arc<Page> {
     let names = policy::withheld(&page);
-    if names.is_empty() {
+    if names.is_empty() && page.ahead.is_empty() {
         return page;
     }
     let mut page = Arc::unwrap_or_clone(page);
+    page.ahead.clear();
     for name in names {
         page.headers.remove(name);
     }

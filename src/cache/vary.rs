@@ -117,6 +117,7 @@ mod tests {
             initial_age: Duration::ZERO,
             tagged_here: false,
             revalidated: false,
+            ahead: Vec::new(),
         }
     }
 

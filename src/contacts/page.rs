@@ -26,6 +26,17 @@ pub struct Page {
     pub tagged_here: bool,
     /// Whether the vendor has just said of an older copy that it still holds (304).
     pub revalidated: bool,
+    /// What an upstream of another kind sent ahead of it (1xx). Never kept: it was for those who waited.
+    pub ahead: Vec<Interim>,
+}
+
+/// A response that is not the final one: RFC 9110 section 15.2.
+#[derive(Clone, Debug)]
+pub struct Interim {
+    /// 102, 103 and the like.
+    pub status: StatusCode,
+    /// Its fields.
+    pub headers: HeaderMap,
 }
 
 impl Page {

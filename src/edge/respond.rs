@@ -15,7 +15,7 @@ use tower::{Layer, Service, layer};
 
 use super::Body;
 use crate::cache::{Answer, How, Served};
-use crate::contacts::{Ask, http_date};
+use crate::contacts::{Ask, Interim, http_date};
 use crate::error::Error;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -30,6 +30,10 @@ pub fn layer<S>() -> impl Layer<S, Service = Respond<S>> + Clone {
 pub struct Respond<S> {
     inner: S,
 }
+
+/// What is to be sent ahead of the response that this is an extension of.
+#[derive(Clone, Debug)]
+pub struct Ahead(pub Vec<Interim>);
 
 /// An ask, and what of its answer depends on what the caller has already.
 #[derive(Clone, Debug)]
@@ -89,6 +93,9 @@ fn page(served: &Served, conditions: &Conditions) -> Response<Body> {
         *response.headers_mut() = page.headers.clone();
         response
     };
+    if !page.ahead.is_empty() {
+        response.extensions_mut().insert(Ahead(page.ahead.clone()));
+    }
     let headers = response.headers_mut();
     headers.insert(AGE, HeaderValue::from(served.age.as_secs()));
     headers.insert(CACHE_STATUS, cache_status(served));
@@ -225,6 +232,7 @@ mod tests {
             initial_age: Duration::ZERO,
             tagged_here: false,
             revalidated: false,
+            ahead: Vec::new(),
         });
         let fetched = |stored, collapsed| How::Fetched {
             fwd: "uri-miss",

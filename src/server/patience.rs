@@ -7,7 +7,6 @@
 //! Bytes that came together with an earlier request are not seen as the start of a head; a caller who stops in the
 //! middle of one like that is taken for idle.
 
-use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
@@ -15,7 +14,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Version;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 /// Where a connection stands. Its bytes and its requests say so; all of it happens in the connection's one task.
@@ -61,12 +59,13 @@ impl Progress {
         self.0.stage.load(Relaxed) == HEAD
     }
 
-    fn read(&self) {
+    /// Bytes came.
+    pub(super) fn read(&self) {
         self.step(ANSWERED, HEAD);
     }
 
     /// What came while an answer was still being sent can be whole requests, which have to wait for that.
-    fn wrote(&self) {
+    pub(super) fn wrote(&self) {
         self.step(HEAD, ANSWERED);
     }
 
@@ -114,74 +113,6 @@ impl Patience {
             Some((_, timer)) => timer.as_mut().poll(cx),
             None => Poll::Pending,
         }
-    }
-}
-
-/// A connection's bytes, noted as they pass.
-#[derive(Debug)]
-pub(super) struct Watched<S> {
-    stream: S,
-    progress: Progress,
-}
-
-impl<S> Watched<S> {
-    pub(super) fn new(stream: S, progress: Progress) -> Self {
-        Self { stream, progress }
-    }
-
-    fn wrote(&self, written: &Poll<io::Result<usize>>) {
-        if matches!(written, Poll::Ready(Ok(1..))) {
-            self.progress.wrote();
-        }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.progress.read();
-        }
-        read
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.wrote(&written);
-        written
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.wrote(&written);
-        written
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

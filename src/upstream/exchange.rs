@@ -3,7 +3,7 @@
 //! The request is built from typed parts alone, so no byte of a caller's reaches the vendor but what the key names.
 //! Whatever the vendor does, the call ends within `upstream.timeout`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,11 +18,11 @@ use tower::{Layer, Service, layer};
 use tracing::{info, warn};
 
 use super::client::DialAnew;
-use super::judge::{Arrival, judged};
+use super::judge::{Arrival, judged, passed};
 use super::sign::For;
 use super::{Fetch, Settings};
 use crate::clock::Clock;
-use crate::contacts::Page;
+use crate::contacts::{Interim, Page};
 use crate::error::Error;
 use crate::telemetry::metrics::Metrics;
 
@@ -73,7 +73,9 @@ where
             inner,
         } = self.clone();
         Box::pin(async move {
-            let request = request(&settings, &fetch)?;
+            let mut request = request(&settings, &fetch)?;
+            // The vendor sends nothing ahead that would be of use to anybody.
+            let ahead = settings.accept_any_body.then(|| overhear(&mut request));
             let asked_at = clock.now();
             let mut status = None;
             let answer = async {
@@ -84,7 +86,7 @@ where
             let answer = tokio::time::timeout(settings.timeout, answer).await;
             let (received_at, date) = clock.both();
             let took = received_at.saturating_duration_since(asked_at);
-            let page = match answer.unwrap_or(Err(Error::UpstreamTimedOut)) {
+            let mut page = match answer.unwrap_or(Err(Error::UpstreamTimedOut)) {
                 Ok(answer) => {
                     let arrival = Arrival {
                         received_at,
@@ -101,6 +103,9 @@ where
                 }
                 Err(error) => Err(error),
             };
+            if let (Ok(page), Some(ahead)) = (&mut page, ahead) {
+                page.ahead = ahead.take();
+            }
             metrics.upstream_call(fetch.reason(), status, outcome(&page), took);
             record(&fetch, status, &page, took);
             page
@@ -152,6 +157,33 @@ fn request(settings: &Settings, fetch: &Fetch) -> Result<Request<Empty<Bytes>>, 
         extensions.insert(DialAnew);
     }
     Ok(request)
+}
+
+/// What comes ahead of an answer.
+#[derive(Clone, Debug, Default)]
+struct Ahead(Arc<Mutex<Vec<Interim>>>);
+
+impl Ahead {
+    fn take(&self) -> Vec<Interim> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Collects what comes ahead of the answer to a request. Over HTTP/2 hyper tells nothing of it.
+fn overhear(request: &mut Request<Empty<Bytes>>) -> Ahead {
+    const MOST: usize = 8;
+    let ahead = Ahead::default();
+    let heard = ahead.clone();
+    hyper::ext::on_informational(request, move |response| {
+        let mut heard = heard.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if response.status() != StatusCode::CONTINUE && heard.len() < MOST {
+            heard.push(Interim {
+                status: response.status(),
+                headers: passed(response.headers(), true),
+            });
+        }
+    });
+    ahead
 }
 
 /// Reads an answer to its end, or to `max_body`.

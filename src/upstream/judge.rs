@@ -151,6 +151,7 @@ fn page(answer: Response<Bytes>, any_body: bool, at: Arrival) -> Page {
         initial_age,
         tagged_here,
         revalidated: false,
+        ahead: Vec::new(),
     }
 }
 
@@ -220,7 +221,7 @@ fn date(headers: &mut HeaderMap, at: Arrival) -> SystemTime {
     told.flatten().unwrap_or(at.date)
 }
 
-fn passed(sent: &HeaderMap, any_body: bool) -> HeaderMap {
+pub(super) fn passed(sent: &HeaderMap, any_body: bool) -> HeaderMap {
     let hop_by_hop: Vec<_> = sent
         .get_all(CONNECTION)
         .iter()

@@ -140,7 +140,6 @@ impl Running {
         clippy::disallowed_methods,
         reason = "a test's tasks end with the test's runtime"
     )]
-    #[expect(clippy::disallowed_methods, reason = "its handle waits for it")]
     pub(crate) async fn before(upstream: &str, settings: &str, clock: Clock) -> Self {
         let folder = Folder::new();
         let secret = folder.put("client_secret", SECRET);

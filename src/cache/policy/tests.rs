@@ -1,3 +1,5 @@
+//! What the RFC says, by section, and what becomes of it.
+
 use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderValue};
@@ -43,6 +45,7 @@ fn page(status: u16, fields: &[(&'static str, &'static str)]) -> Page {
         initial_age: Duration::ZERO,
         tagged_here: false,
         revalidated: false,
+        ahead: Vec::new(),
     }
 }
 
