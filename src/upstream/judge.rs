@@ -60,7 +60,7 @@ pub(super) async fn judged(
 /// may answer what it likes, and only status 429 is known to be a refusal.
 fn judge(answer: &Response<Bytes>, any_body: bool) -> Result<(), Error> {
     let (status, body) = (answer.status(), answer.body());
-    let success = (status == StatusCode::OK && !any_body)
+    let success = (status == StatusCode::OK && !any_body && is_plain(answer.headers()))
         .then(|| Envelope::read(body))
         .flatten();
     // Contacts may hold any text, so of a success only its message can be a refusal.
@@ -90,6 +90,15 @@ fn judge(answer: &Response<Bytes>, any_body: bool) -> Result<(), Error> {
             format!("its status is {other}").into(),
         )),
     }
+}
+
+/// Whether a body is what its bytes are. `identity` alone was asked for, so what comes in another coding is not the
+/// promised JSON; and a body that is merely labelled so would be one that no caller can read.
+fn is_plain(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .all(|coding| coding.is_empty() || coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 /// The part of a success that is looked at. Reading it proves that all of the body is JSON.
