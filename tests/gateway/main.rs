@@ -11,6 +11,7 @@ mod answers;
 mod cli;
 mod coalescing;
 mod conditions;
+mod failures;
 mod forgetting;
 mod forwarding;
 mod layering;

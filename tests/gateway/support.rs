@@ -79,6 +79,34 @@ impl World {
     pub(crate) async fn get_with(&self, list: &str, fields: &[(&str, &str)]) -> Answer {
         self.gateway.send(Method::GET, &path(list), fields).await
     }
+
+    /// What the vendor itself answers to the latest request that reached it.
+    pub(crate) async fn vendor_again(&self) -> Answer {
+        let seen = self.vendor.requests().pop().unwrap();
+        let own =
+            ["auth", "iid", "accountid"].map(|name| (name, seen.headers[name].to_str().unwrap()));
+        let url = format!("{}{}", self.vendor.url(), seen.target);
+        self.gateway.ask(Method::GET, url, &own).await
+    }
+
+    /// That nothing is under way any more, neither here nor, unless its connections are good for more, at the vendor.
+    pub(crate) async fn is_at_rest(&self, kept_alive: bool) {
+        eventually("no fetch is under way", async || {
+            self.gateway.parts.tasks.is_empty().then_some(())
+        })
+        .await;
+        eventually("no request is under way", async || {
+            let active = self.gateway.metric("http_server_active_requests").await;
+            (active == 0.0).then_some(())
+        })
+        .await;
+        if !kept_alive {
+            eventually("no connection is left", async || {
+                (self.vendor.open_connections() == 0).then_some(())
+            })
+            .await;
+        }
+    }
 }
 
 impl Drop for World {
