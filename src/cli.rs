@@ -20,6 +20,7 @@ use crate::config::{Config, environment};
 use crate::contacts::StreamId;
 use crate::server::{Gateway, StartError};
 use crate::telemetry;
+use crate::upstream;
 use crate::upstream::credentials::Credentials;
 use crate::vendor::{self, Vendor};
 
@@ -134,7 +135,17 @@ impl Cli {
 
     fn check(&self) -> Result<(), Failure> {
         let config = self.config()?;
-        let credentials = load(&config)?;
+        let credentials = Credentials::load(&config.credentials).map_err(StartError::Credentials);
+        // Nobody is called from here, but with a bad ca_file `serve` does not start.
+        let client = upstream::client::Client::new(&config.upstream).map_err(StartError::Client);
+        let credentials = match (credentials, client) {
+            (Ok(credentials), Ok(_)) => credentials,
+            (credentials, client) => {
+                let mistakes = [credentials.err(), client.err()];
+                let mistakes: Vec<_> = mistakes.iter().flatten().map(ToString::to_string).collect();
+                return Err(Failure::Settings(mistakes.join("\n")));
+            }
+        };
         let mut shown = config.to_toml();
         for credential in credentials.iter() {
             shown += &format!("# {credential}\n");
