@@ -143,20 +143,15 @@ fn meaning(error: &legacy::Error, wire: Option<&Wire>) -> Error {
         return Error::UpstreamTimedOut;
     }
     if error.is_connect() {
-        return match (cause::<io::Error>(error), cause::<rustls::Error>(error)) {
-            (_, Some(_)) => Error::UpstreamFailed("the TLS handshake failed".into()),
-            (Some(io), _) if io.kind() == io::ErrorKind::TimedOut => Error::UpstreamTimedOut,
-            (Some(io), _) if io.kind() == io::ErrorKind::ConnectionRefused => {
-                Error::UpstreamFailed("it refused the connection".into())
-            }
-            (Some(io), _)
-                if io
-                    .get_ref()
-                    .is_some_and(<dyn StdError + Send + Sync>::is::<rustls::Error>) =>
-            {
-                Error::UpstreamFailed("the TLS handshake failed".into())
-            }
-            _ => Error::UpstreamFailed("it could not be reached, or its name not resolved".into()),
+        let mut io = causes(error).filter_map(|e| e.downcast_ref::<io::Error>());
+        return if cause::<rustls::Error>(error).is_some() {
+            Error::UpstreamFailed("the TLS handshake failed".into())
+        } else if io.clone().any(|e| e.kind() == io::ErrorKind::TimedOut) {
+            Error::UpstreamTimedOut
+        } else if io.any(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+            Error::UpstreamFailed("it refused the connection".into())
+        } else {
+            Error::UpstreamFailed("it could not be reached, or its name not resolved".into())
         };
     }
     let hyper = cause::<hyper::Error>(error);
@@ -172,5 +167,17 @@ fn meaning(error: &legacy::Error, wire: Option<&Wire>) -> Error {
 
 /// The first error of a type in the chain of causes.
 fn cause<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
-    std::iter::successors(Some(error), |&e| e.source()).find_map(|e| e.downcast_ref())
+    causes(error).find_map(|e| e.downcast_ref())
+}
+
+/// The chain of causes. An I/O error is silent about the one that it was made of, and TLS makes two of each.
+fn causes<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> + Clone {
+    std::iter::successors(Some(error), |&e| {
+        match e.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => e.source(),
+        }
+    })
 }
