@@ -62,9 +62,14 @@ impl Client {
             .wrap_connector(tcp);
         let dial = Dial::new(tls, settings.connect_timeout);
         let mut pool = Pool::builder(TokioExecutor::new());
+        // A call that times out takes its HTTP/1 connection with it. By HTTP/2 the next ones would go the same dead way
+        // for as long as the system goes on sending; so a connection that is silent while calls wait is asked for a
+        // sign of life, and given up if none comes, in time for the call to go by another.
         pool.pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
+            .http2_keep_alive_interval(settings.timeout / 4)
+            .http2_keep_alive_timeout(settings.timeout / 4)
             .retry_canceled_requests(false);
         Ok(Self {
             pooled: pool.build(dial.clone()),
@@ -161,6 +166,7 @@ fn meaning(error: &legacy::Error, wire: Option<&Wire>) -> Error {
     match wire {
         Some(wire) if wire.heard() => Error::UpstreamGarbled("it was cut off".into()),
         Some(wire) if wire.was_kept_alive() => Error::ConnectionLost,
+        _ if hyper.is_some_and(hyper::Error::is_timeout) => Error::UpstreamTimedOut,
         _ => Error::UpstreamFailed("it closed the connection without an answer".into()),
     }
 }
