@@ -22,3 +22,4 @@ mod readme;
 mod rules;
 mod secrecy;
 mod support;
+mod vendor_side;

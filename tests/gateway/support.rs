@@ -1,6 +1,7 @@
 //! A gateway and a stand-in vendor on real sockets, and a caller to ask them.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -345,6 +346,13 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// The program itself, to be run with these arguments and nothing in its environment.
+pub(crate) fn program(arguments: &[&str]) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_contacts-gateway"));
+    program.args(arguments).env_clear();
+    program
 }
 
 /// Waits for something that happens on its own, soon: looks again until it is so, and fails the test if it never is.
