@@ -22,4 +22,5 @@ mod readme;
 mod rules;
 mod secrecy;
 mod support;
+mod token;
 mod vendor_side;

@@ -84,10 +84,15 @@ impl World {
     /// What the vendor itself answers to the latest request that reached it.
     pub(crate) async fn vendor_again(&self) -> Answer {
         let seen = self.vendor.requests().pop().unwrap();
-        let own =
-            ["auth", "iid", "accountid"].map(|name| (name, seen.headers[name].to_str().unwrap()));
-        let url = format!("{}{}", self.vendor.url(), seen.target);
-        self.gateway.ask(Method::GET, url, &own).await
+        let own = ["auth", "iid", "accountid"];
+        let own = own.map(|name| (name, seen.headers[name].to_str().unwrap()));
+        self.ask_vendor(&seen.target, &own).await
+    }
+
+    /// What the vendor itself answers.
+    pub(crate) async fn ask_vendor(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let url = format!("{}{path}", self.vendor.url());
+        self.gateway.ask(Method::GET, url, fields).await
     }
 
     /// That nothing is under way any more, neither here nor, unless its connections are good for more, at the vendor.
