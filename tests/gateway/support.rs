@@ -1,5 +1,7 @@
 //! A gateway and a stand-in vendor on real sockets, and a caller to ask them.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -358,6 +360,19 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_contacts-gateway"));
     program.args(arguments).env_clear();
     program
+}
+
+/// Whether there is a program that a test needs. If not, the test leaves itself out, and this says so to `tests/run`.
+#[expect(clippy::disallowed_methods, reason = "`tests/run` tells where")]
+pub(crate) fn is_there(needed: &str) -> bool {
+    let there = Command::new(needed).arg("--help").output().is_ok();
+    if !there && let Ok(list) = std::env::var("TESTS_LEFT_OUT") {
+        let thread = std::thread::current();
+        let line = format!("{} needs {needed}\n", thread.name().unwrap_or("a test"));
+        let list = OpenOptions::new().append(true).create(true).open(list);
+        list.unwrap().write_all(line.as_bytes()).unwrap();
+    }
+    there
 }
 
 /// Waits for something that happens on its own, soon: looks again until it is so, and fails the test if it never is.

@@ -2,7 +2,7 @@
 
 use super::entry;
 use super::openssl::{self, Pair, RSA};
-use crate::support::{Folder, STREAM, program};
+use crate::support::{Folder, STREAM, is_there, program};
 
 /// Checks settings with these credentials. They are refused if there is something in what is said.
 fn check(folder: &Folder, credentials: &str) -> (Option<i32>, String) {
@@ -16,6 +16,9 @@ fn check(folder: &Folder, credentials: &str) -> (Option<i32>, String) {
 
 #[test]
 fn a_key_that_cannot_be_used_is_refused_with_its_file_and_the_reason() {
+    if !is_there("openssl") {
+        return;
+    }
     let weak = Pair::of_bits(1024);
     let ec = openssl::text(
         &["ecparam", "-name", "prime256v1", "-genkey", "-noout"],
@@ -110,6 +113,9 @@ fn a_key_that_is_missing_is_refused_with_where_it_was_looked_for() {
 
 #[test]
 fn only_a_public_key_of_good_size_is_encrypted_to() {
+    if !is_there("openssl") {
+        return;
+    }
     let folder = Folder::new();
     let secret = folder.put("secret", "a secret that is long enough for HS256");
     let weak = Pair::of_bits(1024);
