@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use contacts_gateway::clock::{Clock, Hand};
 use contacts_gateway::config::Config;
-use contacts_gateway::server::{CutOff, Gateway};
+use contacts_gateway::server::Gateway;
 use contacts_gateway::stack::Parts;
 use contacts_gateway::vendor::{self, App, Behaviour, Vendor};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
@@ -18,7 +18,6 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 pub(crate) mod connection;
 pub(crate) mod process;
@@ -165,7 +164,6 @@ pub(crate) struct Running {
     pub(crate) admin: String,
     pub(crate) parts: Parts,
     leave: Option<oneshot::Sender<()>>,
-    run: JoinHandle<Result<(), CutOff>>,
     client: Client<hyper_util::client::legacy::connect::HttpConnector, Full<Bytes>>,
     _folder: Folder,
 }
@@ -197,14 +195,15 @@ impl Running {
         let gateway = Gateway::bind(config, clock).await.unwrap();
         let (leave, left) = oneshot::channel();
         let (url, admin) = (gateway.address().unwrap(), gateway.admin_address().unwrap());
+        let parts = gateway.parts().clone();
+        tokio::spawn(gateway.run(async {
+            let _ = left.await;
+        }));
         Self {
             url: format!("http://{url}"),
             admin: format!("http://{admin}"),
-            parts: gateway.parts().clone(),
+            parts,
             leave: Some(leave),
-            run: tokio::spawn(gateway.run(async {
-                let _ = left.await;
-            })),
             client: Client::builder(TokioExecutor::new()).build_http(),
             _folder: folder,
         }
@@ -245,14 +244,6 @@ impl Running {
             .lines()
             .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().unwrap())
-    }
-
-    /// Tells it to drain, unless it was told, and waits until it has.
-    pub(crate) async fn stop(mut self) -> Result<(), CutOff> {
-        if self.leave.is_some() {
-            self.tell_to_leave();
-        }
-        self.run.await.unwrap()
     }
 
     /// Tells it to drain; the rest is up to it.
