@@ -77,7 +77,7 @@ pub enum StartError {
 
 /// Requests that were still in flight when `drain_for` was over.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0} connections were cut off after drain_for")]
+#[error("connections cut off after drain_for: {0}")]
 pub struct CutOff(pub usize);
 
 impl Gateway {

@@ -71,7 +71,11 @@ pub fn start(settings: &Settings) -> Result<(), TryInitError> {
     let lines = if text {
         lines.boxed()
     } else {
-        lines.json().flatten_event(true).boxed()
+        lines
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .boxed()
     };
     tracing_subscriber::registry()
         .with(lines.with_filter(filter))

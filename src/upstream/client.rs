@@ -163,7 +163,10 @@ fn meaning(error: &legacy::Error, wire: Option<&Wire>) -> Error {
     if hyper.is_some_and(|e| e.is_parse() || e.is_parse_too_large()) {
         return Error::UpstreamGarbled("it is not HTTP".into());
     }
+    // The connection lives, and the vendor may have begun on the request.
+    let reset = cause::<h2::Error>(error).is_some_and(|e| e.is_reset() && e.is_remote());
     match wire {
+        _ if reset => Error::UpstreamFailed("it reset the request".into()),
         Some(wire) if wire.heard() => Error::UpstreamGarbled("it was cut off".into()),
         Some(wire) if wire.was_kept_alive() => Error::ConnectionLost,
         _ if hyper.is_some_and(hyper::Error::is_timeout) => Error::UpstreamTimedOut,

@@ -258,9 +258,7 @@ async fn what_is_in_flight_after_drain_for_is_cut_off_and_told() {
     let ended = serving.program.ended().await;
     assert_eq!(ended.code, Some(1));
     assert!(
-        ended
-            .err
-            .contains("1 connections were cut off after drain_for"),
+        ended.err.contains("connections cut off after drain_for: 1"),
         "{}",
         ended.err
     );
