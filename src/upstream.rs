@@ -47,7 +47,8 @@ pub struct Settings {
     pub forward_headers: Vec<setting::ForwardedHeader>,
     /// Query parameters, beside accountId, skip and limit, that callers may send: part of the key and sent on.
     pub extra_query: Vec<setting::ExtraParameter>,
-    /// Take any body of a 200 for a success, for upstreams of another kind than the vendor.
+    /// For upstreams of another kind than the vendor: any answer is passed on as it is, whatever its status and body,
+    /// and kept by RFC 9111 alone. Then `Authorization` may be among `forward_headers`.
     pub accept_any_body: bool,
 }
 

@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 
+use http::header::AUTHORIZATION;
 use humantime::format_duration;
 
 use super::Config;
 use super::layers::Layers;
 use super::mistake::Way;
+use crate::setting::ForwardedHeader;
 
 /// Notes each rule that is broken, where one of its keys is written.
 pub(super) fn check(config: &Config, layers: &mut Layers) {
@@ -64,6 +66,17 @@ pub(super) fn check(config: &Config, layers: &mut Layers) {
             format!("takes the port of admin.address, {}", admin.address),
         ],
     );
+
+    let named = |header: &ForwardedHeader| *header.name() == AUTHORIZATION;
+    if let Some(index) = upstream.forward_headers.iter().position(named)
+        && !upstream.accept_any_body
+    {
+        layers.note_at(
+            &key("upstream", "forward_headers").index(index),
+            "\"Authorization\" is never sent on to the vendor, which is shown only the gateway's own token: leave it \
+             out, or set upstream.accept_any_body if this is an upstream of another kind",
+        );
+    }
 
     let max_bytes = key("cache", "max_bytes");
     let small = || "is less than any page takes: write a size such as \"64MiB\"".to_owned();

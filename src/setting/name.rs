@@ -10,6 +10,8 @@ use serde::{Deserialize, Deserializer};
 
 /// A header field of the caller's that may be sent on to the vendor.
 ///
+/// `Authorization` is for upstreams of another kind alone, which the settings see to as a whole.
+///
 /// Refused are those that say who calls, those that belong to one connection or to a body, those that the
 /// gateway answers itself, and those that it writes itself: sent on, each would break a promise of the gateway's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -132,13 +134,7 @@ const KEYED: [&str; 3] = ["accountId", "skip", "limit"];
 /// Names in lower case, and why none of them is sent on.
 const NEVER_FORWARDED: [(&[&str], &str); 7] = [
     (
-        &[
-            "auth",
-            "authorization",
-            "proxy-authorization",
-            "cookie",
-            "cookie2",
-        ],
+        &["auth", "proxy-authorization", "cookie", "cookie2"],
         "since it says who the caller is, and the vendor is shown only the gateway's own token",
     ),
     (
@@ -215,7 +211,6 @@ mod tests {
     #[test]
     fn a_header_that_would_break_a_promise_is_refused_with_the_reason() {
         for (text, why) in [
-            ("Authorization", "who the caller is"),
             ("auth", "who the caller is"),
             ("COOKIE", "who the caller is"),
             ("accountId", "sends its own"),

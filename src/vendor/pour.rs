@@ -55,10 +55,10 @@ impl Pour {
         }
     }
 
-    /// The same, but slowly.
+    /// The same, but slowly: the first piece at once, the others in their time.
     pub(super) fn dripping(self, drip: Drip) -> Self {
         Self {
-            pace: Some((drip, Box::pin(sleep(drip.every)))),
+            pace: Some((drip, Box::pin(sleep(std::time::Duration::ZERO)))),
             ..self
         }
     }
