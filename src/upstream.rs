@@ -22,6 +22,7 @@ pub mod sign;
 #[cfg(test)]
 mod test_keys;
 pub mod token;
+mod whole;
 
 /// `[upstream]`: the vendor, and what reaches it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

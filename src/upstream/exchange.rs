@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH, USER_AGENT};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
+use http_body_util::Empty;
+use hyper::body::Incoming;
 use tower::util::ServiceExt;
 use tower::{Layer, Service, layer};
 use tracing::{info, warn};
@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use super::client::DialAnew;
 use super::judge::{Arrival, judged, passed};
 use super::sign::For;
+use super::whole::whole;
 use super::{Fetch, Settings};
 use crate::clock::Clock;
 use crate::contacts::{Interim, Page};
@@ -81,7 +82,9 @@ where
             let answer = async {
                 let answer = inner.oneshot(request).await?;
                 status = Some(answer.status());
-                whole(answer, settings.max_body).await
+                let (head, body) = answer.into_parts();
+                let body = whole(body, settings.max_body).await?;
+                Ok(Response::from_parts(head, body))
             };
             let answer = tokio::time::timeout(settings.timeout, answer).await;
             let (received_at, date) = clock.both();
@@ -184,24 +187,6 @@ fn overhear(request: &mut Request<Empty<Bytes>>) -> Ahead {
         }
     });
     ahead
-}
-
-/// Reads an answer to its end, or to `max_body`.
-async fn whole(answer: Response<Incoming>, max_body: u64) -> Result<Response<Bytes>, Error> {
-    let (head, body) = answer.into_parts();
-    let too_large = || Error::UpstreamGarbled("it is larger than upstream.max_body".into());
-    if body.size_hint().lower() > max_body {
-        return Err(too_large());
-    }
-    let limit = usize::try_from(max_body).unwrap_or(usize::MAX);
-    let body = Limited::new(body, limit).collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            too_large()
-        } else {
-            Error::UpstreamGarbled("it was cut off".into())
-        }
-    })?;
-    Ok(Response::from_parts(head, body.to_bytes()))
 }
 
 /// The name of how a call ended, in metrics and logs.

@@ -13,6 +13,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::refusal::{Refusal, refusal};
 use crate::contacts::control::delta_seconds;
@@ -102,26 +103,28 @@ fn is_plain(headers: &HeaderMap) -> bool {
 }
 
 /// The part of a success that is looked at. Reading it proves that all of the body is JSON.
-struct Envelope {
-    message: String,
+struct Envelope<'a> {
+    /// As JSON writes it: a copy of what may be megabytes would be made for nothing.
+    message: &'a str,
 }
 
-impl Envelope {
+impl<'a> Envelope<'a> {
     /// The envelope of a success; nothing for any other body.
-    fn read(body: &[u8]) -> Option<Self> {
+    fn read(body: &'a [u8]) -> Option<Self> {
         #[derive(Deserialize)]
-        struct Fields {
+        struct Fields<'a> {
             status: String,
-            #[serde(default)]
-            message: serde_json::Value,
+            #[serde(borrow)]
+            message: Option<&'a RawValue>,
         }
         // serde would read an array into the fields as well.
         if body.trim_ascii_start().first() != Some(&b'{') {
             return None;
         }
-        let fields: Fields = serde_json::from_slice(body).ok()?;
+        let fields: Fields<'a> = serde_json::from_slice(body).ok()?;
+        let message = fields.message.map_or("", RawValue::get);
         (fields.status == "success").then(|| Self {
-            message: fields.message.as_str().unwrap_or_default().to_owned(),
+            message: message.strip_prefix('"').unwrap_or_default(),
         })
     }
 }
@@ -244,7 +247,9 @@ pub(super) fn passed(sent: &HeaderMap, any_body: bool) -> HeaderMap {
     };
     let mut headers = HeaderMap::with_capacity(8);
     for (name, value) in sent.iter().filter(|(name, _)| kept(name)) {
-        headers.append(name, value.clone());
+        // A copy: as it came it is a part of what was read off the connection, all of which stays for as long as it does.
+        let copy = HeaderValue::from_bytes(value.as_bytes());
+        headers.append(name, copy.unwrap_or_else(|_| value.clone()));
     }
     headers
 }

@@ -1,0 +1,125 @@
+//! That `cache.max_bytes` is what the cache takes, as the system counts it.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use contacts_gateway::vendor::{self, App, Behaviour, Vendor};
+use futures_util::{StreamExt, stream};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+
+use crate::support::process::Serving;
+use crate::support::{CLIENT_ID, SECRET, STREAM, left_out, path};
+
+const MIB: u64 = 1 << 20;
+const MAX: u64 = 32 * MIB;
+/// What the process may take beyond `max_bytes`: for what is on its way, and for what its allocator wastes.
+const SLACK: u64 = MAX / 4;
+
+/// Pages, each of a list of its own.
+struct Flood {
+    pages: usize,
+    contacts: usize,
+    pad_to: Option<usize>,
+    at_a_time: usize,
+}
+
+#[tokio::test]
+async fn a_gigabyte_of_large_pages_leaves_memory_within_max_bytes() {
+    let flood = Flood {
+        pages: 1024,
+        contacts: 50,
+        pad_to: Some(MIB as usize),
+        at_a_time: 2,
+    };
+    flood.leaves_memory_within_max_bytes().await;
+}
+
+#[tokio::test]
+async fn thousands_of_pages_of_usual_size_leave_memory_within_max_bytes() {
+    let flood = Flood {
+        pages: 5_000,
+        contacts: 50,
+        pad_to: None,
+        at_a_time: 8,
+    };
+    flood.leaves_memory_within_max_bytes().await;
+}
+
+#[tokio::test]
+async fn thousands_of_empty_pages_leave_memory_within_max_bytes() {
+    let flood = Flood {
+        pages: 16_000,
+        contacts: 0,
+        pad_to: None,
+        at_a_time: 8,
+    };
+    flood.leaves_memory_within_max_bytes().await;
+}
+
+impl Flood {
+    /// Passes the pages through the real program and looks at its memory all the while.
+    async fn leaves_memory_within_max_bytes(self) {
+        if !Path::new("/proc/self/status").exists() {
+            left_out("/proc");
+            return;
+        }
+        let mut settings = vendor::Settings {
+            apps: vec![App::hs256(
+                STREAM.parse().unwrap(),
+                CLIENT_ID,
+                SECRET.as_bytes(),
+            )],
+            ..vendor::Settings::default()
+        };
+        settings.limit.calls = u32::MAX;
+        let vendor = Vendor::start(settings).unwrap();
+        vendor.behave(Behaviour {
+            pad_to: self.pad_to,
+            ..Behaviour::default()
+        });
+        let gateway = Serving::before(&vendor.url(), "[cache]\nmax_bytes = \"32MiB\"").await;
+        // Once, so that the code for it is in memory.
+        gateway.get(&path("cl-missing")).await;
+        let idle = gateway.program.resident();
+
+        let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+        let ask = async |page: usize| {
+            let list = path(&format!("cl-n{}-{page}", self.contacts));
+            let request = Request::builder()
+                .method(Method::GET)
+                .uri(format!("http://{}{list}", gateway.callers));
+            let request = request.body(Full::default()).unwrap();
+            let (head, body) = client.request(request).await.unwrap().into_parts();
+            assert_eq!(head.status, StatusCode::OK);
+            body.into_data_stream()
+                .for_each(async |some| drop(some.unwrap()))
+                .await;
+            if page.is_multiple_of(16) {
+                gateway.program.resident()
+            } else {
+                0
+            }
+        };
+        let taken = stream::iter(0..self.pages).map(&ask);
+        let taken = taken.buffer_unordered(self.at_a_time);
+        let most = taken
+            .fold(0, async |most: u64, taken| most.max(taken))
+            .await;
+
+        let cache = gateway.operate(Method::GET, "/status").await.json()["cache"].clone();
+        let bytes = cache["bytes"].as_u64().unwrap();
+        assert_eq!(
+            vendor.calls(),
+            self.pages as u64 + 1,
+            "each is another page"
+        );
+        assert!((MAX * 9 / 10..=MAX).contains(&bytes), "it is full: {cache}");
+        assert!(
+            most <= idle + MAX + SLACK,
+            "{idle} bytes when idle, {most} with {cache}"
+        );
+    }
+}
