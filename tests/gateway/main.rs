@@ -8,6 +8,7 @@
 
 mod admin;
 mod answers;
+mod caching;
 mod cli;
 mod coalescing;
 mod conditions;

@@ -353,17 +353,22 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
     program
 }
 
-/// Whether there is a program that a test needs. If not, the test leaves itself out, and this says so to `tests/run`.
-#[expect(clippy::disallowed_methods, reason = "`tests/run` tells where")]
+/// Whether there is a program that a test needs. If not, the test leaves itself out.
 pub(crate) fn is_there(needed: &str) -> bool {
     let there = Command::new(needed).arg("--help").output().is_ok();
-    if !there && let Ok(list) = std::env::var("TESTS_LEFT_OUT") {
+    there || left_out(needed)
+}
+
+/// Says to `tests/run` that this test leaves itself out for want of something, and is false.
+#[expect(clippy::disallowed_methods, reason = "`tests/run` tells where")]
+pub(crate) fn left_out(needed: &str) -> bool {
+    if let Ok(list) = std::env::var("TESTS_LEFT_OUT") {
         let thread = std::thread::current();
         let line = format!("{} needs {needed}\n", thread.name().unwrap_or("a test"));
         let list = OpenOptions::new().append(true).create(true).open(list);
         list.unwrap().write_all(line.as_bytes()).unwrap();
     }
-    there
+    false
 }
 
 /// Waits for something that happens on its own, soon: looks again until it is so, and fails the test if it never is.

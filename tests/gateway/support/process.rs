@@ -68,6 +68,15 @@ impl Program {
         .await
     }
 
+    /// How many bytes of memory it takes, as Linux counts them (VmRSS).
+    pub(crate) fn resident(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.unwrap().trim().trim_end_matches(" kB");
+        kib.parse::<u64>().unwrap() * 1024
+    }
+
     /// Sends a signal, such as "TERM", to this very process.
     pub(crate) fn signal(&self, name: &str) {
         let kill = format!("kill -s {name} {}", self.child.id());
