@@ -193,6 +193,10 @@ impl Rules {
                         "is not known here: leave it out, or have it listed in upstream.extra_query",
                     ));
                 }
+                // RFC 3986 section 2: a target is ASCII, and so must be the vendor's.
+                _ if !parameter.is_ascii() => {
+                    return Err(bad_parameter(name, "is not ASCII: percent-encode it"));
+                }
                 _ if parameter.len() > 512 => {
                     return Err(bad_parameter(name, "is longer than 512 bytes"));
                 }

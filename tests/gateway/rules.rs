@@ -310,6 +310,16 @@ async fn a_parameter_that_is_allowed_is_sent_on_and_tells_pages_apart() {
 }
 
 #[tokio::test]
+async fn a_parameter_that_no_target_can_hold_as_it_is_does_not_reach_the_vendor() {
+    let world = World::with("[upstream]\nextra_query = [\"lang\"]").await;
+    let list = path("cl-n6-a");
+    is_bad(&world, &format!("{list}&lang=français"), &[], "lang").await;
+    let encoded = format!("{list}&lang=fran%C3%A7ais");
+    assert_eq!(world.gateway.get(&encoded).await.status, 200);
+    assert_eq!(targets(&world), [encoded]);
+}
+
+#[tokio::test]
 async fn an_iid_that_is_not_the_paths_stream_is_refused() {
     let world = World::new().await;
     let list = path("cl-n6-a");
