@@ -13,7 +13,7 @@ use crate::setting;
 pub mod client;
 pub mod credentials;
 pub mod exchange;
-mod judge;
+pub mod judge;
 mod jwe;
 pub mod pem;
 pub mod redial;

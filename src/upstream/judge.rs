@@ -24,18 +24,21 @@ use crate::error::Error;
 const LARGE: usize = 256 * 1024;
 
 /// When an answer came.
-#[derive(Clone, Copy)]
-pub(super) struct Arrival {
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
     /// On the clock for ages.
-    pub(super) received_at: Instant,
+    pub received_at: Instant,
     /// On the clock for dates.
-    pub(super) date: SystemTime,
+    pub date: SystemTime,
     /// How long the call had taken.
-    pub(super) took: Duration,
+    pub took: Duration,
 }
 
 /// Makes a page of an answer, if it deserves to be one. `known` is the page that the vendor was asked about.
-pub(super) async fn judged(
+///
+/// # Errors
+/// What is wrong with the answer.
+pub async fn judged(
     answer: Response<Bytes>,
     known: Option<Arc<Page>>,
     any_body: bool,

@@ -12,6 +12,7 @@ mod caching;
 mod cli;
 mod coalescing;
 mod conditions;
+mod corpus;
 mod failures;
 mod forgetting;
 mod forwarding;

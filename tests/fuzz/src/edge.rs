@@ -1,0 +1,65 @@
+//! The edge's rungs that read requests and write answers, around a cache that answers as it is told.
+
+use std::cell::RefCell;
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
+use contacts_gateway::cache::Answer;
+use contacts_gateway::config::Config;
+use contacts_gateway::contacts::Ask;
+use contacts_gateway::edge::{Body, respond, route};
+use contacts_gateway::error::Error;
+use contacts_gateway::upstream::credentials::Credentials;
+use futures_util::FutureExt;
+use futures_util::future::ready;
+use http::{Request, Response};
+use http_body_util::Full;
+use tower::util::ServiceExt;
+use tower::{ServiceBuilder, service_fn};
+
+/// The fields and parameters that the settings allow beside the vendor's own.
+pub(crate) const FORWARDED: [&str; 2] = ["accept-language", "x-tenant"];
+const EXTRA: [&str; 2] = ["lang", "q"];
+
+/// What the edge makes of a request: the ask, if it lets it through, and what it answers.
+pub(crate) fn ask(
+    request: Request<Full<Bytes>>,
+    answer: impl Fn(&Ask) -> Answer,
+) -> (Option<Ask>, Result<Response<Body>, Error>) {
+    let (config, credentials) = &*SETTINGS;
+    let asked = RefCell::new(None);
+    let response = ServiceBuilder::new()
+        .layer(route::layer(
+            &config.listen,
+            &config.upstream,
+            credentials.clone(),
+        ))
+        .layer(respond::layer())
+        .service(service_fn(|ask: Ask| {
+            let answer = answer(&ask);
+            asked.replace(Some(ask));
+            ready(Ok(answer))
+        }))
+        .oneshot(request)
+        .now_or_never()
+        .expect("nothing of this waits");
+    (asked.into_inner(), response)
+}
+
+/// Settings with credentials for every stream.
+static SETTINGS: LazyLock<(Config, Arc<Credentials>)> = LazyLock::new(|| {
+    let name = format!("contacts-gateway-fuzz-{}", std::process::id());
+    let folder = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let (settings, secret) = (folder.join("gateway.toml"), folder.join("secret"));
+    std::fs::write(&secret, "0123456789abcdef0123456789abcdef").unwrap();
+    let text = format!(
+        "[upstream]\nforward_headers = {FORWARDED:?}\nextra_query = {EXTRA:?}\n\
+        [[credentials]]\nstream = \"*\"\nclient_id = \"cs-1\"\nsecret_file = {secret:?}\n"
+    );
+    std::fs::write(&settings, text).unwrap();
+    let config = Config::load(Some(&settings), std::iter::empty()).unwrap();
+    let credentials = Credentials::load(&config.credentials).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    (config, Arc::new(credentials))
+});
