@@ -15,6 +15,8 @@ pub mod coalesce;
 pub mod policy;
 pub mod serve;
 pub mod store;
+#[cfg(test)]
+mod test_pages;
 mod vary;
 
 /// `[cache]`: how long pages are kept and served, and how much memory they may take.

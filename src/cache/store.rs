@@ -247,11 +247,15 @@ impl Ticket {
         self.store.pages.contains_key(key)
     }
 
-    /// Drops what a fetch with this ticket showed to be no longer what the vendor says.
+    /// Drops what a fetch with this ticket showed to be no longer what the vendor says. What is there of a list that
+    /// was forgotten meanwhile is from a later fetch.
     pub fn discard(&self, key: &PageKey) {
         let mut shelves = locked(&self.store.shelves);
-        unlist(&mut shelves, key);
-        self.store.pages.invalidate(key);
+        let shelf = shelves.get(&self.list);
+        if shelf.is_some_and(|shelf| shelf.generation == self.generation) {
+            unlist(&mut shelves, key);
+            self.store.pages.invalidate(key);
+        }
     }
 }
 
@@ -359,3 +363,6 @@ fn fields(headers: &HeaderMap) -> usize {
         .map(|(name, value)| 104 + name.as_str().len() + value.len())
         .sum()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! A cache over calls that land when a test says so.
+
+use tower::util::BoxCloneSyncService;
+use tower::{ServiceBuilder, service_fn};
+
+use super::super::*;
+use crate::cache::store::Forget;
+use crate::cache::test_pages::{key, rules};
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::Reason;
+
+/// What is below: each call waits until the test lets it land.
+type Below = BoxCloneSyncService<Fetch, Page, Error>;
+
+/// A caller who waits.
+pub(super) type Asking = BoxFuture<'static, Result<Fetched, Error>>;
+
+pub(super) struct Bench {
+    coalesce: Coalesce<Below>,
+    pub(super) store: Store,
+    pub(super) tasks: TaskTracker,
+    calls: Calls,
+}
+
+/// The calls that were made, in order, for as long as they wait.
+type Calls = Arc<Mutex<Vec<Option<oneshot::Sender<Lands>>>>>;
+
+/// How a call ends. A call whose sender is dropped panics.
+pub(super) type Lands = Result<Page, Error>;
+
+impl Bench {
+    pub(super) fn new() -> Self {
+        let store = Store::new(1 << 20, Metrics::new().unwrap());
+        let (tasks, calls) = (TaskTracker::new(), Calls::default());
+        let made = calls.clone();
+        let below = service_fn(move |_: Fetch| {
+            let (land, landing) = oneshot::channel();
+            made.lock().unwrap().push(Some(land));
+            async move { landing.await.expect("a test that wants this panic") }
+        });
+        let coalesce = ServiceBuilder::new()
+            .layer(layer(rules(), store.clone(), tasks.clone()))
+            .service(BoxCloneSyncService::new(below));
+        Self {
+            coalesce,
+            store,
+            tasks,
+            calls,
+        }
+    }
+
+    /// A caller who found nothing in memory.
+    pub(super) fn asks(&self, list: &str) -> Asking {
+        self.wants(wanted(list, None))
+    }
+
+    pub(super) fn wants(&self, wanted: Wanted) -> Asking {
+        self.coalesce.clone().call(wanted)
+    }
+
+    /// How many calls have been made once everybody has done what can be done.
+    pub(super) async fn calls(&self) -> usize {
+        settle().await;
+        self.calls.lock().unwrap().len()
+    }
+
+    pub(super) async fn lands(&self, call: usize, how: Lands) {
+        assert!(call < self.calls().await, "call {call} has been made");
+        let land = self.calls.lock().unwrap()[call].take().unwrap();
+        land.send(how).unwrap();
+        settle().await;
+    }
+
+    pub(super) async fn panics(&self, call: usize) {
+        assert!(call < self.calls().await, "call {call} has been made");
+        drop(self.calls.lock().unwrap()[call].take());
+        settle().await;
+    }
+
+    pub(super) fn forget(&self, list: &str) -> u64 {
+        self.store.forget(&Forget::from(key(list).list))
+    }
+
+    /// What is in memory of a list.
+    pub(super) fn kept(&self, list: &str) -> Option<String> {
+        let entry = self.store.entry(&key(list), &none())?;
+        Some(text(&entry.page))
+    }
+
+    /// That nothing is under way and nobody is waited for.
+    pub(super) async fn is_at_rest(&self) {
+        settle().await;
+        assert!(self.coalesce.flights.lock().is_empty());
+        assert!(self.tasks.is_empty());
+    }
+}
+
+/// Lets every task run until it waits for the test: there is one thread, and nothing here waits for a clock or a socket.
+async fn settle() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn none() -> Forwarded {
+    Forwarded::default()
+}
+
+pub(super) fn wanted(list: &str, known: Option<Arc<Page>>) -> Wanted {
+    Wanted {
+        fetch: Fetch {
+            key: key(list),
+            forwarded: none(),
+            reason: Reason::Miss,
+            known,
+            redial: false,
+        },
+        authorized: false,
+        no_store: false,
+    }
+}
+
+fn text(page: &Page) -> String {
+    String::from_utf8(page.body.to_vec()).unwrap()
+}
+
+/// What a caller has got by now: the page's text, whether it is in memory and whether the fetch was another's.
+pub(super) async fn told(caller: Asking) -> Result<(String, bool, bool), Error> {
+    settle().await;
+    let fetched = caller.now_or_never().expect("an answer")?;
+    Ok((text(&fetched.page), fetched.stored, fetched.collapsed))
+}
+
+pub(super) fn got(
+    body: &str,
+    stored: bool,
+    collapsed: bool,
+) -> Result<(String, bool, bool), Error> {
+    Ok((body.to_owned(), stored, collapsed))
+}

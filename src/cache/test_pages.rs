@@ -1,0 +1,68 @@
+//! Pages and their keys for the tests of what keeps them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::Settings;
+use super::policy::{Kind, Rules};
+use crate::clock::Clock;
+use crate::contacts::{Api, Forwarded, ListKey, Page, PageKey};
+
+/// The default settings, for an upstream of any kind, which names whatever a test needs.
+pub(crate) fn rules() -> Arc<Rules> {
+    let settings = Settings {
+        max_bytes: 1 << 20,
+        fresh_for: Duration::from_secs(60),
+        usable_for: Duration::from_secs(3_600),
+        stale_if_error: Duration::from_secs(86_400),
+        negative_for: Duration::from_secs(10),
+    };
+    Arc::new(Rules {
+        settings,
+        upstream: Kind::Any,
+    })
+}
+
+/// The first page of a list.
+pub(crate) fn key(list: &str) -> PageKey {
+    PageKey {
+        list: ListKey {
+            stream: "st-1".parse().unwrap(),
+            list: list.parse().unwrap(),
+            account: "a".parse().unwrap(),
+        },
+        api: Api::V1,
+        skip: 0,
+        limit: None,
+        extra: None,
+    }
+}
+
+/// A page that came just now, told apart by its body.
+pub(crate) fn page(body: &str, fields: &[(&'static str, &'static str)]) -> Page {
+    let (received_at, date) = Clock::system().both();
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        headers.append(*name, HeaderValue::from_static(value));
+    }
+    Page {
+        status: StatusCode::OK,
+        headers,
+        body: Bytes::copy_from_slice(body.as_bytes()),
+        received_at,
+        date,
+        initial_age: Duration::ZERO,
+        tagged_here: false,
+        revalidated: false,
+        ahead: Vec::new(),
+    }
+}
+
+/// A caller's header of one field.
+pub(crate) fn sent(name: &'static str, value: &'static str) -> Forwarded {
+    let value = HeaderValue::from_static(value);
+    [(HeaderName::from_static(name), value)].into()
+}
