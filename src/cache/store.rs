@@ -173,7 +173,10 @@ impl Store {
                 shelf.generation += 1;
                 // Under the lock, or a fetch that begins after this forget could lose its page to it.
                 for key in shelf.pages.drain() {
-                    forgotten += self.pages.remove(&key).map_or(0, |kept| kept.len());
+                    // Looked for first: what is past its time is no longer there for anybody, but moka would still
+                    // hand it out as removed.
+                    forgotten += self.pages.get(&key).map_or(0, |kept| kept.len());
+                    self.pages.invalidate(&key);
                 }
                 if !shelf.is_needed() {
                     shelves.remove(&list);

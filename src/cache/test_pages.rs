@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use proptest::test_runner::{Config, FileFailurePersistence, RngSeed};
 
 use super::Settings;
 use super::policy::{Kind, Rules};
@@ -65,4 +66,19 @@ pub(crate) fn page(body: &str, fields: &[(&'static str, &'static str)]) -> Page 
 pub(crate) fn sent(name: &'static str, value: &'static str) -> Forwarded {
     let value = HeaderValue::from_static(value);
     [(HeaderName::from_static(name), value)].into()
+}
+
+/// So many cases, the same ones in every run unless `PROPTEST_RNG_SEED` is set. One that failed is kept, and tried first
+/// from then on.
+pub(crate) fn cases(cases: u32, failures: &'static str) -> Config {
+    let env = Config::default();
+    Config {
+        cases,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(failures))),
+        rng_seed: match env.rng_seed {
+            RngSeed::Random => RngSeed::Fixed(9111),
+            asked => asked,
+        },
+        ..env
+    }
 }

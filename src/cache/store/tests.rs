@@ -1,5 +1,9 @@
 //! The store beside a simple model of it, through whatever happens in whatever order.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::super::test_pages::{self, cases, page, rules, sent};
 use super::*;
 
 impl Store {
@@ -7,5 +11,327 @@ impl Store {
     pub(in super::super) fn evict(&self, key: &PageKey) {
         self.pages.invalidate(key);
         locked(&self.dropped).push(key.clone());
+    }
+}
+
+/// What can happen to a store. Numbers are places in [`KEYS`], in [`TENANTS`], or among the tickets that are out.
+#[derive(Clone, Debug)]
+enum Step {
+    Ticket {
+        key: usize,
+    },
+    Store {
+        ticket: usize,
+        key: usize,
+        what: What,
+    },
+    Discard {
+        ticket: usize,
+        key: usize,
+    },
+    Return {
+        ticket: usize,
+    },
+    Forget {
+        stream: usize,
+        list: Option<usize>,
+        account: Option<usize>,
+    },
+    Evict {
+        key: usize,
+    },
+}
+
+/// A page that is to be stored.
+#[derive(Clone, Copy, Debug)]
+struct What {
+    /// Who sent for it.
+    tenant: usize,
+    /// Whether it is for that one only.
+    varies: bool,
+    /// Whether it was too old already when it came.
+    gone: bool,
+    /// Whether it comes in place of the page that this request had found.
+    replaces: bool,
+}
+
+const TENANTS: [&str; 2] = ["blue", "red"];
+const STREAMS: [&str; 2] = ["st-1", "st-2"];
+const LISTS: [&str; 2] = ["cl-1", "cl-2"];
+const ACCOUNTS: [&str; 2] = ["a", "b"];
+/// Two pages of each list of each account of each stream.
+const KEYS: usize = 16;
+
+fn nth(key: usize) -> PageKey {
+    let mut nth = test_pages::key(LISTS[key & 1]);
+    nth.list.stream = STREAMS[key >> 1 & 1].parse().unwrap();
+    nth.list.account = ACCOUNTS[key >> 2 & 1].parse().unwrap();
+    nth.skip = (key >> 3 & 1) as u64;
+    nth
+}
+
+fn for_tenant(tenant: usize) -> Forwarded {
+    sent("x-tenant", TENANTS[tenant])
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    // Few at a time, so that they meet.
+    let ticket = 0..4_usize;
+    let key = 0..KEYS;
+    let one = || 0..2_usize;
+    let perhaps = || prop_oneof![Just(None), one().prop_map(Some)];
+    let rarely = || prop::bool::weighted(0.1);
+    let what = (one(), any::<bool>(), rarely(), any::<bool>());
+    let what = what.prop_map(|(tenant, varies, gone, replaces)| What {
+        tenant,
+        varies,
+        gone,
+        replaces,
+    });
+    prop_oneof![
+        3 => key.clone().prop_map(|key| Step::Ticket { key }),
+        6 => (ticket.clone(), key.clone(), what)
+            .prop_map(|(ticket, key, what)| Step::Store { ticket, key, what }),
+        1 => (ticket.clone(), key.clone()).prop_map(|(ticket, key)| Step::Discard { ticket, key }),
+        2 => ticket.prop_map(|ticket| Step::Return { ticket }),
+        1 => (one(), perhaps(), perhaps())
+            .prop_map(|(stream, list, account)| Step::Forget { stream, list, account }),
+        1 => key.prop_map(|key| Step::Evict { key }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(cases(128, "tests/regressions/store.txt"))]
+
+    #[test]
+    fn whatever_happens_the_store_holds_what_the_model_holds(steps in vec(step(), 1..60)) {
+        let mut both = Both::new(1 << 20, true);
+        for step in steps {
+            both.take(step);
+        }
+        both.end();
+    }
+
+    #[test]
+    fn where_there_is_little_room_it_holds_nothing_but_what_the_model_holds(
+        room in 0..6_000_u64,
+        steps in vec(step(), 1..60),
+    ) {
+        let mut both = Both::new(room, false);
+        for step in steps {
+            both.take(step);
+        }
+        both.end();
+    }
+}
+
+/// A store, and what it should hold.
+struct Both {
+    store: Store,
+    /// Whether nothing is ever dropped for want of room.
+    roomy: bool,
+    /// The pages of each key, newest first.
+    pages: HashMap<PageKey, Vec<Held>>,
+    tickets: Vec<Out>,
+    stored: usize,
+}
+
+/// A page that is in the store.
+struct Held {
+    /// For whom, if not for all.
+    tenant: Option<usize>,
+    text: String,
+    /// Whether it is past its time.
+    gone: bool,
+}
+
+/// A ticket that is out, and whether its list was forgotten since.
+struct Out {
+    ticket: Ticket,
+    good: bool,
+}
+
+impl Both {
+    fn new(max_bytes: u64, roomy: bool) -> Self {
+        Self {
+            store: Store::new(max_bytes, Metrics::new().unwrap()),
+            roomy,
+            pages: HashMap::new(),
+            tickets: Vec::new(),
+            stored: 0,
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Ticket { key } => {
+                let ticket = self.store.ticket(&nth(key).list);
+                self.tickets.push(Out { ticket, good: true });
+            }
+            Step::Return { ticket } if ticket < self.tickets.len() => {
+                self.tickets.remove(ticket);
+            }
+            Step::Store { ticket, key, what } if ticket < self.tickets.len() => {
+                self.store(ticket, key, what);
+            }
+            Step::Discard { ticket, key } if ticket < self.tickets.len() => {
+                let Out { ticket, good } = &self.tickets[ticket];
+                let key = self.of(ticket, key);
+                ticket.discard(&key);
+                if *good {
+                    self.pages.remove(&key);
+                }
+            }
+            Step::Forget {
+                stream,
+                list,
+                account,
+            } => self.forget(&Forget {
+                stream: STREAMS[stream].parse().unwrap(),
+                list: list.map(|list| LISTS[list].parse().unwrap()),
+                account: account.map(|account| ACCOUNTS[account].parse().unwrap()),
+            }),
+            Step::Evict { key } => {
+                self.store.evict(&nth(key));
+                self.pages.remove(&nth(key));
+            }
+            // There is no such ticket.
+            Step::Return { .. } | Step::Store { .. } | Step::Discard { .. } => {}
+        }
+        self.agree();
+    }
+
+    /// One of the two pages of the ticket's list.
+    fn of(&self, ticket: &Ticket, key: usize) -> PageKey {
+        PageKey {
+            list: ticket.list.clone(),
+            ..nth(key)
+        }
+    }
+
+    fn store(&mut self, ticket: usize, key: usize, what: What) {
+        let Out { ticket, good } = &self.tickets[ticket];
+        let key = self.of(ticket, key);
+        let text = format!("page {}", self.stored);
+        self.stored += 1;
+        let vary: &[_] = if what.varies {
+            &[("vary", "x-tenant")]
+        } else {
+            &[]
+        };
+        let mut page = page(&text, vary);
+        if what.gone {
+            page.initial_age = Duration::from_secs(1 << 31);
+        }
+        let for_whom = for_tenant(what.tenant);
+        let entry = Entry::of(Arc::new(page), &for_whom, false, &rules()).unwrap();
+        let found = self.store.entry(&key, &for_whom);
+        let old = found
+            .filter(|_| what.replaces)
+            .map(|entry| entry.page.clone());
+        let stored = ticket.store(&key, entry, &for_whom, old.as_ref());
+        assert!(*good || !stored, "a forgotten ticket stores nothing");
+        if !good {
+            return;
+        }
+        let old = old.map(|old| String::from_utf8(old.body.to_vec()).unwrap());
+        let kept = self.pages.entry(key).or_default();
+        kept.retain(|held| {
+            held.tenant.is_some_and(|tenant| tenant != what.tenant)
+                && old.as_ref() != Some(&held.text)
+        });
+        let held = Held {
+            tenant: what.varies.then_some(what.tenant),
+            text,
+            gone: what.gone,
+        };
+        kept.insert(0, held);
+        // moka drops what is past its time of itself, but only with all of its key.
+        let lasting = kept.iter().any(|held| !held.gone);
+        if self.roomy {
+            assert_eq!(stored, lasting);
+        }
+        if !stored {
+            kept.clear();
+        }
+    }
+
+    fn forget(&mut self, what: &Forget) {
+        let mut held = 0;
+        for key in (0..KEYS).map(nth).filter(|key| what.means(&key.list)) {
+            held += self.store.pages.get(&key).map_or(0, |kept| kept.len()) as u64;
+            self.pages.remove(&key);
+        }
+        for out in &mut self.tickets {
+            out.good &= !what.means(&out.ticket.list);
+        }
+        assert_eq!(self.store.forget(what), held, "{what:?}");
+    }
+
+    /// That the store holds what the model does, and no more than `max_bytes` of it; and that the shelves are right.
+    fn agree(&mut self) {
+        let (entries, bytes) = self.store.holds();
+        assert!(bytes <= self.store.pages.policy().max_capacity().unwrap());
+        for out in &self.tickets {
+            assert_eq!(out.ticket.is_good(), out.good);
+        }
+        let mut present = 0;
+        let mut shelved: HashMap<ListKey, HashSet<PageKey>> = HashMap::new();
+        for key in (0..KEYS).map(nth) {
+            let found = |tenant| {
+                let entry = self.store.entry(&key, &for_tenant(tenant))?;
+                Some(String::from_utf8(entry.page.body.to_vec()).unwrap())
+            };
+            let found = [found(0), found(1)];
+            let kept = self.pages.get(&key).map_or(&[][..], Vec::as_slice);
+            let held = |tenant| {
+                let mut held = kept.iter();
+                let held = held.find(|held| held.tenant.is_none_or(|whose| whose == tenant));
+                held.map(|held| held.text.clone())
+            };
+            if self.store.pages.contains_key(&key) {
+                assert_eq!(found, [held(0), held(1)], "{key:?}");
+                present += 1;
+                shelved.entry(key.list.clone()).or_default().insert(key);
+            } else {
+                assert!(!self.roomy || kept.is_empty(), "{key:?} is lost");
+                self.pages.remove(&key);
+            }
+        }
+        assert!(entries >= present);
+        let mut fetches: HashMap<ListKey, usize> = HashMap::new();
+        for out in &self.tickets {
+            *fetches.entry(out.ticket.list.clone()).or_default() += 1;
+        }
+        for (list, shelf) in locked(&self.store.shelves).iter() {
+            assert!(shelf.is_needed(), "{list:?}");
+            assert_eq!(shelf.fetches, fetches.remove(list).unwrap_or_default());
+            let there = shelved.remove(list).unwrap_or_default();
+            assert!(there.is_subset(&shelf.pages), "{list:?}");
+            // moka lets up to a second pass before it drops what is past its time.
+            let known = |key: &PageKey| there.contains(key) || entries > present;
+            assert!(shelf.pages.iter().all(known), "{list:?}");
+        }
+        assert!(
+            fetches.is_empty() && shelved.is_empty(),
+            "no shelf is missing"
+        );
+    }
+
+    /// Once every fetch is over and every list forgotten, nothing is left.
+    fn end(mut self) {
+        self.tickets.clear();
+        self.agree();
+        for stream in STREAMS {
+            let all = Forget {
+                stream: stream.parse().unwrap(),
+                list: None,
+                account: None,
+            };
+            self.forget(&all);
+        }
+        assert_eq!(self.store.holds(), (0, 0));
+        assert!(locked(&self.store.shelves).is_empty());
+        assert!(locked(&self.store.dropped).is_empty());
     }
 }
