@@ -54,7 +54,8 @@ pub enum Error {
     /// The vendor failed, or could not be reached.
     #[error("the vendor cannot answer ({0}): try again later")]
     UpstreamFailed(Cow<'static, str>),
-    /// A connection that had been kept alive died before a byte of the answer came.
+    /// A connection that had been kept alive died before a byte of the answer came, or is one over which the vendor takes
+    /// no more requests.
     #[error("the connection to the vendor was lost: try again")]
     ConnectionLost,
     /// The vendor took too long.

@@ -1,7 +1,8 @@
 //! The pooled connections to the vendor: HTTP/1.1 and HTTP/2, TLS by rustls, and what their errors mean.
 //!
-//! Nothing is repeated here. Where a kept-alive connection had died before a byte of the answer came, the error says
-//! so ([`Error::ConnectionLost`]) and whoever counts calls may make another, on a connection dialled for it.
+//! Nothing is repeated here. Where a kept-alive connection had died before a byte of the answer came, or the vendor
+//! refused to begin on the request over this one, the error says so ([`Error::ConnectionLost`]) and whoever counts calls
+//! may make another, on a connection dialled for it.
 
 mod dial;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use h2::Reason;
 use http::{Request, Response};
 use http_body_util::Empty;
 use hyper::body::Incoming;
@@ -163,10 +165,14 @@ fn meaning(error: &legacy::Error, wire: Option<&Wire>) -> Error {
     if hyper.is_some_and(|e| e.is_parse() || e.is_parse_too_large()) {
         return Error::UpstreamGarbled("it is not HTTP".into());
     }
-    // The connection lives, and the vendor may have begun on the request.
-    let reset = cause::<h2::Error>(error).is_some_and(|e| e.is_reset() && e.is_remote());
+    let reset = cause::<h2::Error>(error).filter(|e| e.is_reset() && e.is_remote());
     match wire {
-        _ if reset => Error::UpstreamFailed("it reset the request".into()),
+        // RFC 9113 section 8.7: nothing has been done for it.
+        _ if reset.and_then(h2::Error::reason) == Some(Reason::REFUSED_STREAM) => {
+            Error::ConnectionLost
+        }
+        // The connection lives, and the vendor may have begun on the request.
+        _ if reset.is_some() => Error::UpstreamFailed("it reset the request".into()),
         Some(wire) if wire.heard() => Error::UpstreamGarbled("it was cut off".into()),
         Some(wire) if wire.was_kept_alive() => Error::ConnectionLost,
         _ if hyper.is_some_and(hyper::Error::is_timeout) => Error::UpstreamTimedOut,

@@ -1,4 +1,5 @@
-//! One more call where a kept-alive connection had died before a byte of the answer came; nothing else is repeated.
+//! One more call where a kept-alive connection had died before a byte of the answer came, or the vendor refused to begin
+//! on the request over this one (HTTP/2's `REFUSED_STREAM`); nothing else is repeated.
 //!
 //! It stands above everything that makes up a call, because the second one is a call like the first: it has a token
 //! of its own and is counted on its own.

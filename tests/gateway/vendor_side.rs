@@ -1,6 +1,7 @@
 //! How the gateway treats the vendor: its connections, and what of its answers it takes.
 
 mod line;
+mod reset;
 mod tls;
 
 use std::collections::HashSet;

@@ -18,22 +18,26 @@ use super::told;
 use crate::support::{Folder, Running, World, path, program};
 
 /// A certificate authority that is trusted where it is named.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
     /// As a file of PEM.
-    fn file(&self, folder: &Folder) -> PathBuf {
+    pub(super) fn file(&self, folder: &Folder) -> PathBuf {
         folder.put("ca.pem", &pem(self.0.der()))
     }
 
     /// What a server needs that speaks these protocols under this name.
-    fn server(&self, params: CertificateParams, protocols: &[&str]) -> Option<Arc<ServerConfig>> {
+    pub(super) fn server(
+        &self,
+        params: CertificateParams,
+        protocols: &[&str],
+    ) -> Option<Arc<ServerConfig>> {
         let key = KeyPair::generate().unwrap();
         let leaf = params.signed_by(&key, &self.0).unwrap();
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
@@ -46,7 +50,7 @@ impl Authority {
     }
 }
 
-fn named(name: &str) -> CertificateParams {
+pub(super) fn named(name: &str) -> CertificateParams {
     CertificateParams::new([name.to_owned()]).unwrap()
 }
 
