@@ -120,11 +120,13 @@ impl<'a> Envelope<'a> {
             #[serde(borrow)]
             message: Option<&'a RawValue>,
         }
+        // RFC 8259 section 8.1: JSON is UTF-8. In what it passes over, serde would not look.
+        let text = std::str::from_utf8(body).ok()?;
         // serde would read an array into the fields as well.
-        if body.trim_ascii_start().first() != Some(&b'{') {
+        if !text.trim_ascii_start().starts_with('{') {
             return None;
         }
-        let fields: Fields<'a> = serde_json::from_slice(body).ok()?;
+        let fields: Fields<'a> = serde_json::from_str(text).ok()?;
         let message = fields.message.map_or("", RawValue::get);
         (fields.status == "success").then(|| Self {
             message: message.strip_prefix('"').unwrap_or_default(),
@@ -301,4 +303,29 @@ fn etag(body: &[u8]) -> HeaderValue {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body);
     let text = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&digest.as_ref()[..16]);
     HeaderValue::from_str(&format!("\"{text}\"")).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_a_success_is_json_what_nobody_looks_at_included() {
+        for (rest, whole) in [
+            (&b"\"data\":{\"firstName\":\"Zo\xc3\xab\"}"[..], true),
+            (b"\"data\":{\"firstName\":\"Zo\xeb\"}", false),
+            (b"\"data\":{\"firstName\":\"Zo\\ud800\"}", true),
+            (b"\"data\":{\"firstName\":Zoe}", false),
+            (b"\"data\":{\"firstName\":\"Zoe\"", false),
+        ] {
+            let body = [b"{\"status\":\"success\",", rest, b"}"].concat();
+            let envelope = Envelope::read(&body);
+            assert_eq!(
+                envelope.is_some(),
+                whole,
+                "{}",
+                String::from_utf8_lossy(&body)
+            );
+        }
+    }
 }
