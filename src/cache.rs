@@ -7,9 +7,11 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::contacts::Page;
+use self::store::Entry;
+use crate::contacts::{Forwarded, Page, PageKey, Read};
 use crate::setting;
-use crate::upstream::Fetch;
+use crate::upstream::Reason;
+use crate::upstream::allowance::Asker;
 
 pub mod coalesce;
 pub mod policy;
@@ -91,12 +93,46 @@ pub enum How {
 /// What [`serve`] wants of what is below it.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// The fetch to make, unless one is under way.
-    pub fetch: Fetch,
+    /// The page to fetch, unless that is being done.
+    pub key: PageKey,
+    /// What of the caller's header goes to the vendor with it.
+    pub forwarded: Forwarded,
+    /// Why.
+    pub reason: Reason,
+    /// What was in memory and would not do.
+    pub known: Option<Arc<Entry>>,
     /// Whether the caller sent an `Authorization`.
     pub authorized: bool,
     /// Whether nothing of the answer may be kept.
     pub no_store: bool,
+    /// Whose turn it takes.
+    pub asker: Asker,
+}
+
+impl Wanted {
+    fn of(read: &Read, reason: Reason, known: Option<Arc<Entry>>) -> Self {
+        Self {
+            key: read.key.clone(),
+            forwarded: read.forwarded.clone(),
+            reason,
+            known,
+            authorized: read.authorized,
+            no_store: read.directives.no_store,
+            asker: asker(read),
+        }
+    }
+
+    fn name(&self) -> (PageKey, Forwarded) {
+        (self.key.clone(), self.forwarded.clone())
+    }
+}
+
+/// Whose turn a read takes.
+fn asker(_: &Read) -> Asker {
+    Asker {
+        caller: "anonymous".into(),
+        share: 1,
+    }
 }
 
 /// What a fetch brought.

@@ -3,8 +3,11 @@
 //! Everything that depends on time takes a [`Clock`], or better a `now`, as an argument. A test holds a
 //! [`Hand`] and moves it; nothing sleeps to let time pass.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::Notify;
 
 /// Tells the time: monotonic for ages and waits, the wall's for dates and tokens.
 #[derive(Clone, Debug, Default)]
@@ -12,7 +15,13 @@ pub struct Clock(Option<Hand>);
 
 /// Moves a clock that stands still otherwise.
 #[derive(Clone, Debug)]
-pub struct Hand(Arc<Mutex<(Instant, SystemTime)>>);
+pub struct Hand(Arc<Shown>);
+
+#[derive(Debug)]
+struct Shown {
+    time: Mutex<(Instant, SystemTime)>,
+    moved: Notify,
+}
 
 impl Clock {
     /// The machine's clock.
@@ -22,7 +31,10 @@ impl Clock {
 
     /// A clock that starts at the machine's time and moves only by its hand.
     pub fn by_hand() -> (Self, Hand) {
-        let hand = Hand(Arc::new(Mutex::new(read())));
+        let hand = Hand(Arc::new(Shown {
+            time: Mutex::new(read()),
+            moved: Notify::new(),
+        }));
         (Self(Some(hand.clone())), hand)
     }
 
@@ -36,6 +48,21 @@ impl Clock {
         self.both().1
     }
 
+    /// Waits until then.
+    pub async fn sleep_until(&self, then: Instant) {
+        let Some(Hand(shown)) = &self.0 else {
+            return tokio::time::sleep_until(then.into()).await;
+        };
+        loop {
+            let mut moved = pin!(shown.moved.notified());
+            moved.as_mut().enable();
+            if self.now() >= then {
+                return;
+            }
+            moved.await;
+        }
+    }
+
     /// Both at once.
     pub fn both(&self) -> (Instant, SystemTime) {
         self.0.as_ref().map_or_else(read, Hand::shows)
@@ -45,13 +72,15 @@ impl Clock {
 impl Hand {
     /// Lets time pass.
     pub fn forward(&self, by: Duration) {
-        let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        shown.0 += by;
-        shown.1 += by;
+        let mut time = self.0.time.lock().unwrap_or_else(PoisonError::into_inner);
+        time.0 += by;
+        time.1 += by;
+        drop(time);
+        self.0.moved.notify_waiters();
     }
 
     fn shows(&self) -> (Instant, SystemTime) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

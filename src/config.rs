@@ -37,6 +37,8 @@ pub struct Config {
     pub credentials: Vec<upstream::credentials::Settings>,
     /// How long pages are kept and served, and how much memory they may take.
     pub cache: cache::Settings,
+    /// How many calls the vendor allows an account.
+    pub allowance: upstream::allowance::Settings,
     /// What operators see.
     pub telemetry: telemetry::Settings,
     /// All of the above as it was written.

@@ -42,9 +42,27 @@ pub enum Error {
         "the vendor refused the gateway's credentials for this stream: check client_id, secret, algorithm and API scope in its [[credentials]] entry"
     )]
     CredentialsRefused,
+    /// No call may go in time.
+    #[error(
+        "the account's calls are spent and no page is cached: come back after Retry-After, or have the page asked for less often"
+    )]
+    AllowanceSpent {
+        /// Until one may.
+        retry_after: Duration,
+    },
+    /// Calls of the account failed in a row, so it rests.
+    #[error(
+        "the vendor has failed several times in a row and is left alone for a moment: come back after Retry-After"
+    )]
+    UpstreamResting {
+        /// Until it is tried again.
+        retry_after: Duration,
+    },
     /// The vendor refused this very call for its rate limit.
     #[error("the vendor's rate limit is spent and no page is cached: try again after Retry-After")]
     UpstreamRefused {
+        /// Whether it is the longer of its limits.
+        hourly: bool,
         /// How long the vendor wants to be left alone.
         retry_after: Duration,
     },
@@ -94,6 +112,8 @@ impl Error {
             Self::Overloaded => "overloaded",
             Self::Draining => "draining",
             Self::CredentialsRefused => "credentials-refused",
+            Self::AllowanceSpent { .. } => "allowance-spent",
+            Self::UpstreamResting { .. } => "upstream-resting",
             Self::UpstreamRefused { .. } => "upstream-refused",
             Self::UpstreamGarbled(_) => "upstream-garbled",
             Self::UpstreamFailed(_) | Self::ConnectionLost => "upstream-failed",

@@ -31,6 +31,7 @@ use crate::config::Config;
 use crate::edge::respond;
 use crate::stack::{self, Edge, Parts};
 use crate::telemetry::metrics::Metrics;
+use crate::upstream::allowance::Allowances;
 use crate::upstream::client::Client;
 use crate::upstream::credentials::{Credentials, Mistake};
 
@@ -95,13 +96,18 @@ impl Gateway {
         let metrics = Metrics::new()?;
         let callers = listen("listen.address", config.listen.address).await?;
         let operators = listen("admin.address", config.admin.address).await?;
+        let tasks = TaskTracker::new();
+        // Up to this age a page would have been served at once to whoever is turned away.
+        let penalty = config.cache.usable_for;
+        let allowance = config.allowance.clone();
         let parts = Parts {
+            accounts: Allowances::new(allowance, penalty, clock.clone(), tasks.clone()),
             clock,
             store: Store::new(config.cache.max_bytes, metrics.clone()),
             metrics,
             credentials: Arc::new(credentials),
             client,
-            tasks: TaskTracker::new(),
+            tasks,
             draining: CancellationToken::new(),
         };
         Ok(Self {

@@ -14,9 +14,10 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceBuilder;
 use tower::util::BoxCloneSyncService;
 
+use crate::cache::coalesce::{Accounts, Fetches};
 use crate::cache::policy::{Kind, Rules};
 use crate::cache::store::Store;
-use crate::cache::{Answer, coalesce, serve};
+use crate::cache::{Answer, serve};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::contacts::{Ask, Page};
@@ -43,6 +44,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// The pages in memory.
     pub store: Store,
+    /// The accounts' allowances, and who waits for them.
+    pub accounts: Accounts,
     /// The secrets.
     pub credentials: Arc<Credentials>,
     /// The connections to the vendor.
@@ -97,18 +100,23 @@ fn cache(config: &Config, parts: &Parts, upstream: Upstream) -> Cache {
     let memory = serve::Memory {
         store: store.clone(),
         clock: clock.clone(),
-        tasks: tasks.clone(),
         metrics: metrics.clone(),
+    };
+    let fetches = Fetches {
+        rules,
+        store: store.clone(),
+        accounts: parts.accounts.clone(),
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+        upstream,
     };
     let path = ServiceBuilder::new()
         // From memory where it may; a purge ends here. Its errors are the ones that callers see.
-        .layer(serve::layer(memory))
+        .layer(serve::layer(memory, fetches.clone()))
         // Below here a caller waits, and for no longer than this. Not further out: a hit needs no timer, and when
         // time is up an old page can still be served.
         .timeout(config.listen.deadline)
-        // One fetch per key, whoever asks and whoever hangs up.
-        .layer(coalesce::layer(rules, store.clone(), tasks.clone()))
-        .service(upstream);
+        .service(fetches); // one fetch per key, when the account's turn comes, whoever asks and whoever hangs up
     BoxCloneSyncService::new(path)
 }
 

@@ -7,9 +7,11 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use self::allowance::Permit;
 use crate::contacts::{Forwarded, Page, PageKey};
 use crate::setting;
 
+pub mod allowance;
 pub mod client;
 pub mod credentials;
 pub mod exchange;
@@ -17,7 +19,7 @@ pub mod judge;
 mod jwe;
 pub mod pem;
 pub mod redial;
-mod refusal;
+pub mod refusal;
 pub mod sign;
 #[cfg(test)]
 mod test_keys;
@@ -66,6 +68,8 @@ pub struct Fetch {
     pub known: Option<Arc<Page>>,
     /// Whether to dial anew instead of taking a connection from the pool.
     pub redial: bool,
+    /// The right to make the call.
+    pub permit: Arc<Permit>,
 }
 
 impl Fetch {

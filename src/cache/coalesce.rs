@@ -3,66 +3,63 @@
 //! A fetch is a task of its own and belongs to nobody's connection: the first caller may leave, and the call is already
 //! paid for. All who come while it is under way wait for its result, a failure included, which is not repeated for
 //! each of them. Only who comes after a forget of the list starts another.
+//!
+//! When a fetch begins is the account's to say: callers wait for their turn at its desk, and refreshes for theirs.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, ready};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
+use tower::Service;
 use tower::util::ServiceExt;
-use tower::{Layer, Service, layer};
 
 use super::policy::Rules;
-use super::store::{Entry as Kept, Store, Ticket};
+use super::store::{Entry, Store, Ticket};
 use super::{Fetched, Wanted};
-use crate::contacts::{Forwarded, Page, PageKey};
+use crate::clock::Clock;
+use crate::contacts::{Forwarded, Page, PageKey, Read};
 use crate::error::Error;
-use crate::upstream::Fetch;
+use crate::upstream::allowance::{self, Allowances, Call, Launch, Permit};
+use crate::upstream::{Fetch, Reason};
 
-/// The rung. `tasks` are waited for when the process ends.
-pub fn layer<S>(
-    rules: Arc<Rules>,
-    store: Store,
-    tasks: TaskTracker,
-) -> impl Layer<S, Service = Coalesce<S>> + Clone {
-    let flights = Flights::default();
-    layer::layer_fn(move |inner| Coalesce {
-        rules: rules.clone(),
-        store: store.clone(),
-        flights: flights.clone(),
-        tasks: tasks.clone(),
-        inner,
-    })
-}
-
-/// See [`layer()`].
-#[derive(Clone, Debug)]
-pub struct Coalesce<S> {
-    rules: Arc<Rules>,
-    store: Store,
-    flights: Flights,
-    tasks: TaskTracker,
-    inner: S,
-}
+/// What identifies a fetch: all that reaches the vendor.
+type Name = (PageKey, Forwarded);
 
 /// What a fetch came to: the page, and whether it is in memory now.
 type Landing = Result<(Arc<Page>, bool), Error>;
 
-/// The fetches under way.
-#[derive(Clone, Debug, Default)]
-struct Flights(Arc<Mutex<HashMap<(PageKey, Forwarded), Flight>>>);
+/// The accounts, with the fetches under way.
+pub type Accounts = Allowances<Name, Flight>;
+type Desk = Arc<allowance::Desk<Name, Flight>>;
 
+/// A fetch under way.
 #[derive(Clone, Debug)]
-struct Flight {
+pub struct Flight {
     ticket: Arc<Ticket>,
     landing: Shared<oneshot::Receiver<Landing>>,
 }
 
-impl<S> Service<Wanted> for Coalesce<S>
+/// The innermost part of the cache: makes fetches, and keeps what they bring. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Fetches<S> {
+    /// What is kept, and for how long.
+    pub rules: Arc<Rules>,
+    /// Where.
+    pub store: Store,
+    /// Whose turn it is.
+    pub accounts: Accounts,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Fetches, which outlive the requests that began them.
+    pub tasks: TaskTracker,
+    /// Where they go.
+    pub upstream: S,
+}
+
+impl<S> Service<Wanted> for Fetches<S>
 where
     S: Service<Fetch, Response = Page, Error = Error> + Clone + Send + 'static,
     S::Future: Send,
@@ -75,106 +72,186 @@ where
         Poll::Ready(Ok(()))
     }
 
+    /// For a caller who waits.
     fn call(&mut self, wanted: Wanted) -> Self::Future {
-        let name = (wanted.fetch.key.clone(), wanted.fetch.forwarded.clone());
-        let mut flights = self.flights.lock();
-        let under_way = flights.get(&name).filter(|flight| flight.ticket.is_good());
-        let (landing, collapsed) = if let Some(flight) = under_way {
-            (flight.landing.clone(), true)
-        } else {
-            // Between the caller's look-up and this one a fetch may have landed.
-            let found = self.store.entry(&name.0, &name.1);
-            let landed = found.map(|entry| entry.page.clone()).filter(|page| {
-                let known = wanted.fetch.known.as_ref();
-                !known.is_some_and(|known| Arc::ptr_eq(known, page))
-            });
-            if let Some(page) = landed {
-                let fetched = Fetched {
-                    page,
-                    stored: true,
-                    collapsed: true,
-                };
-                return ready(Ok(fetched)).boxed();
-            }
-            let (land, landing) = oneshot::channel();
-            let flight = Flight {
-                ticket: Arc::new(self.store.ticket(&wanted.fetch.key.list)),
-                landing: landing.shared(),
-            };
-            flights.insert(name, flight.clone());
-            self.tasks
-                .spawn(self.clone().fly(wanted, flight.ticket, land));
-            (flight.landing, false)
-        };
-        drop(flights);
-        async move {
-            // The sender is dropped unused only if the fetch panicked.
-            let (page, stored) = landing.await.unwrap_or(Err(Error::Internal))?;
-            Ok(Fetched {
-                page,
-                stored,
-                collapsed,
-            })
+        let name = wanted.name();
+        let desk = self.accounts.desk(&name.0.list.account);
+        let mut book = desk.book();
+        if let Some(flight) = book.flight(&name).filter(|flight| flight.ticket.is_good()) {
+            return landed(flight.landing.clone(), true).boxed();
         }
-        .boxed()
+        // Between the caller's look-up and this one a fetch may have landed.
+        let known = wanted.known.as_ref();
+        let found = self.store.entry(&name.0, &name.1);
+        if let Some(found) =
+            found.filter(|found| !known.is_some_and(|known| Arc::ptr_eq(known, found)))
+        {
+            let fetched = Fetched {
+                page: found.page.clone(),
+                stored: true,
+                collapsed: true,
+            };
+            return ready(Ok(fetched)).boxed();
+        }
+        let asker = wanted.asker.clone();
+        let launch = self.launch(&desk, move || Some(wanted));
+        let asked = book.ask(&name, asker, launch, self.clock.now());
+        drop(book);
+        desk.pump();
+        match asked {
+            Ok((id, told)) => {
+                let place = Place {
+                    desk,
+                    name,
+                    id,
+                    told,
+                };
+                place.wait().boxed()
+            }
+            Err(refused) => ready(Err(refused)).boxed(),
+        }
     }
 }
 
-impl<S> Coalesce<S>
+/// Waits for a flight that has begun.
+async fn landed(
+    landing: Shared<oneshot::Receiver<Landing>>,
+    collapsed: bool,
+) -> Result<Fetched, Error> {
+    // The sender is dropped unused only if the fetch panicked.
+    let (page, stored) = landing.await.unwrap_or(Err(Error::Internal))?;
+    Ok(Fetched {
+        page,
+        stored,
+        collapsed,
+    })
+}
+
+/// A caller's place in the queue. Who hangs up leaves it.
+struct Place {
+    desk: Desk,
+    name: Name,
+    id: u64,
+    told: oneshot::Receiver<Result<(Flight, bool), Error>>,
+}
+
+impl Place {
+    async fn wait(mut self) -> Result<Fetched, Error> {
+        let told = (&mut self.told).await;
+        // The other end is dropped unused only if the fetch could not begin.
+        let (flight, first) = told.unwrap_or(Err(Error::Internal))?;
+        landed(flight.landing, !first).await
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.desk.book().leave(&self.name, self.id);
+    }
+}
+
+impl<S> Fetches<S>
 where
-    S: Service<Fetch, Response = Page, Error = Error>,
+    S: Service<Fetch, Response = Page, Error = Error> + Clone + Send + 'static,
+    S::Future: Send,
 {
-    async fn fly(self, wanted: Wanted, ticket: Arc<Ticket>, land: oneshot::Sender<Landing>) {
-        let name = (wanted.fetch.key.clone(), wanted.fetch.forwarded.clone());
-        let known = wanted.fetch.known.clone();
+    /// Has a page refreshed that was served although it is no longer fresh, when its turn comes.
+    pub fn refresh(&self, read: &Read, entry: &Arc<Entry>) {
+        let desk = self.accounts.desk(&read.key.list.account);
+        let known: Weak<Entry> = Arc::downgrade(entry);
+        let read = read.clone();
+        let name = (read.key.clone(), read.forwarded.clone());
+        // By then the page may be gone, and with it the wish.
+        let launch = self.launch(&desk, move || {
+            let entry = known.upgrade()?;
+            Some(Wanted::of(&read, Reason::Refresh, Some(entry)))
+        });
+        desk.book().want(&name, &entry.debt, launch);
+        desk.pump();
+    }
+
+    /// What begins a fetch once a call may go.
+    fn launch(
+        &self,
+        desk: &Desk,
+        wanted: impl FnOnce() -> Option<Wanted> + Send + 'static,
+    ) -> Launch<Flight> {
+        let (this, desk) = (self.clone(), desk.clone());
+        Box::new(move |call, id| {
+            let wanted = wanted()?;
+            let (land, landing) = oneshot::channel();
+            let ticket = Arc::new(this.store.ticket(&wanted.key.list));
+            let flight = Flight {
+                ticket: ticket.clone(),
+                landing: landing.shared(),
+            };
+            let tasks = this.tasks.clone();
+            tasks.spawn(this.fly(wanted, desk, (call, id), ticket, land));
+            Some(flight)
+        })
+    }
+
+    async fn fly(
+        self,
+        wanted: Wanted,
+        desk: Desk,
+        (call, id): (Call, u64),
+        ticket: Arc<Ticket>,
+        land: oneshot::Sender<Landing>,
+    ) {
+        let permit = Arc::new(Permit::new(&desk, call));
+        let (key, sent) = wanted.name();
         // Ends the flight when this is dropped, after the page is stored: whoever finds no flight finds the page.
-        let _aloft = Aloft {
-            flights: self.flights,
-            ticket: ticket.clone(),
-            name: &name,
+        let mut aloft = Aloft {
+            desk: &desk,
+            name: &(key.clone(), sent.clone()),
+            id,
+            known: wanted.known.as_deref(),
+            fetched: false,
         };
-        let landing = self.inner.oneshot(wanted.fetch).await.map(|page| {
-            let (key, sent) = &name;
+        let fetch = Fetch {
+            key: key.clone(),
+            forwarded: sent.clone(),
+            reason: wanted.reason,
+            known: wanted.known.as_ref().map(|entry| entry.page.clone()),
+            redial: false,
+            permit,
+        };
+        let landing = self.upstream.oneshot(fetch).await.map(|page| {
             let page = Arc::new(page);
-            let kept = Kept::of(page.clone(), sent, wanted.authorized, &self.rules);
+            let debt = desk.open_debt();
+            let kept = Entry::of(page.clone(), &sent, wanted.authorized, &self.rules, debt);
             let stored = match kept.filter(|_| !wanted.no_store) {
-                Some(kept) => ticket.store(key, kept, sent, known.as_ref()),
+                Some(kept) => ticket.store(&key, kept, &sent, wanted.known.as_ref()),
                 // Neither a failure nor a caller's wish says anything about the page that is in memory.
                 None if page.status.is_server_error() || wanted.no_store => false,
                 None => {
-                    ticket.discard(key);
+                    ticket.discard(&key);
                     false
                 }
             };
             (page, stored)
         });
+        aloft.fetched = landing.is_ok();
         // Nobody may be left to hear of it.
         let _ = land.send(landing);
     }
 }
 
-/// A flight that is to be taken off the list, however it ends.
+/// A flight that is to be taken off the book, however it ends.
 struct Aloft<'a> {
-    flights: Flights,
-    ticket: Arc<Ticket>,
-    name: &'a (PageKey, Forwarded),
+    desk: &'a Desk,
+    name: &'a Name,
+    id: u64,
+    known: Option<&'a Entry>,
+    fetched: bool,
 }
 
 impl Drop for Aloft<'_> {
     fn drop(&mut self) {
-        let mut flights = self.flights.lock();
-        // After a forget another flight may have this name.
-        if let Entry::Occupied(flight) = flights.entry(self.name.clone())
-            && Arc::ptr_eq(&flight.get().ticket, &self.ticket)
-        {
-            flight.remove();
-        }
-    }
-}
-
-impl Flights {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(PageKey, Forwarded), Flight>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let debt = self.known.map(|entry| &*entry.debt);
+        let mut book = self.desk.book();
+        book.landed(self.name, self.id, self.fetched, debt);
     }
 }
 

@@ -1,30 +1,36 @@
 //! Answers a caller: from memory while the policy lets it, else from below, and with an old page rather than a failure.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, Ready, ready};
 use http::StatusCode;
-use tokio_util::task::TaskTracker;
 use tower::util::ServiceExt;
 use tower::{BoxError, Layer, Service, layer};
 
+use super::coalesce::Fetches;
 use super::policy::{self, Limits, Verdict};
 use super::store::{Entry, Store};
-use super::{Answer, Fetched, How, Served, Wanted};
+use super::{Answer, Fetched, How, Served, Wanted, asker};
 use crate::clock::Clock;
 use crate::contacts::{Ask, Page, Read};
 use crate::error::Error;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{Fetch, Reason};
 
-/// The rung.
-pub fn layer<S>(memory: Memory) -> impl Layer<S, Service = Serve<S>> + Clone {
+/// The rung. `fetches` are asked for refreshes; callers who wait go through what is below.
+pub fn layer<S, U>(
+    memory: Memory,
+    fetches: Fetches<U>,
+) -> impl Layer<S, Service = Serve<S, U>> + Clone
+where
+    U: Clone,
+{
     layer::layer_fn(move |inner| Serve {
         memory: memory.clone(),
+        fetches: fetches.clone(),
         inner,
     })
 }
@@ -36,21 +42,22 @@ pub struct Memory {
     pub store: Store,
     /// Tells how old they are.
     pub clock: Clock,
-    /// Refreshes, which belong to no request.
-    pub tasks: TaskTracker,
     /// Counts what answered.
     pub metrics: Arc<Metrics>,
 }
 
 /// See [`layer()`].
 #[derive(Clone, Debug)]
-pub struct Serve<S> {
+pub struct Serve<S, U> {
     memory: Memory,
+    fetches: Fetches<U>,
     inner: S,
 }
 
-impl<S> Service<Ask> for Serve<S>
+impl<S, U> Service<Ask> for Serve<S, U>
 where
+    U: Service<Fetch, Response = Page, Error = Error> + Clone + Send + 'static,
+    U::Future: Send,
     S: Service<Wanted, Response = Fetched, Error = BoxError> + Clone + Send + 'static,
     S::Future: Send,
 {
@@ -80,10 +87,12 @@ where
         };
         let age = entry.page.age(self.memory.clock.now());
         let answer = match policy::verdict(age, &entry.limits, &read.directives) {
-            Verdict::Serve => Ok(self.hit(&entry, age)),
+            Verdict::Serve => Ok(self.hit(&read, &entry, age)),
             Verdict::ServeAndRefresh => {
-                self.refresh(read, entry.clone());
-                Ok(self.hit(&entry, age))
+                if entry.debt.want() {
+                    self.fetches.refresh(&read, &entry);
+                }
+                Ok(self.hit(&read, &entry, age))
             }
             Verdict::Fetch => return Either::Right(self.clone().fetch(read, Some(entry)).boxed()),
             Verdict::Refuse => Err(Error::NotCached),
@@ -92,12 +101,15 @@ where
     }
 }
 
-impl<S> Serve<S>
+impl<S, U> Serve<S, U>
 where
+    U: Service<Fetch, Response = Page, Error = Error> + Clone + Send + 'static,
+    U::Future: Send,
     S: Service<Wanted, Response = Fetched, Error = BoxError> + Clone + Send + 'static,
     S::Future: Send,
 {
-    fn hit(&self, entry: &Entry, age: Duration) -> Answer {
+    fn hit(&self, read: &Read, entry: &Entry, age: Duration) -> Answer {
+        entry.debt.add(age, asker(read).share);
         let fresh = age < entry.limits.fresh;
         let how = How::Hit {
             ttl: ttl(&entry.limits, age),
@@ -109,7 +121,7 @@ where
     /// Waits for a fetch. If it fails, the old page will do for as long as the policy says.
     async fn fetch(self, read: Read, old: Option<Arc<Entry>>) -> Result<Answer, Error> {
         let fwd = if old.is_some() { "stale" } else { "uri-miss" };
-        let wanted = wanted(&read, Reason::Miss, old.as_deref());
+        let wanted = Wanted::of(&read, Reason::Miss, old.clone());
         let fetched = self.inner.clone().oneshot(wanted).await;
         let fetched = fetched.map_err(Error::from_tower);
         let now = self.memory.clock.now();
@@ -146,37 +158,9 @@ where
         Ok(self.answer(page, age, how, result))
     }
 
-    /// Fetches behind the callers' backs, once for all who are served the page meanwhile. How it went is told by the
-    /// call's own event.
-    fn refresh(&self, read: Read, entry: Arc<Entry>) {
-        if entry.refreshing.swap(true, Relaxed) {
-            return;
-        }
-        let wanted = wanted(&read, Reason::Refresh, Some(&entry));
-        let fetch = self.inner.clone().oneshot(wanted);
-        self.memory.tasks.spawn(async move {
-            let _ = fetch.await;
-            entry.refreshing.store(false, Relaxed);
-        });
-    }
-
     fn answer(&self, page: Arc<Page>, age: Duration, how: How, result: &'static str) -> Answer {
         self.memory.metrics.read(result, age);
         Answer::Page(Served { page, age, how })
-    }
-}
-
-fn wanted(read: &Read, reason: Reason, known: Option<&Entry>) -> Wanted {
-    Wanted {
-        fetch: Fetch {
-            key: read.key.clone(),
-            forwarded: read.forwarded.clone(),
-            reason,
-            known: known.map(|entry| entry.page.clone()),
-            redial: false,
-        },
-        authorized: read.authorized,
-        no_store: read.directives.no_store,
     }
 }
 

@@ -4,7 +4,6 @@
 //! which was fetched before the forget, never comes back after it. Look-ups know nothing of this: they read moka alone.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use super::policy::{self, Limits, Rules};
 use super::vary::Selection;
 use crate::contacts::{AccountId, ContactListId, Forwarded, ListKey, Page, PageKey, StreamId};
 use crate::telemetry::metrics::Metrics;
+use crate::upstream::allowance::Debt;
 
 /// What one entry costs beyond its texts, fields and body: moka's own, the page's, and its place in the list's set.
 /// Measured, as what thousands of empty pages add to a process.
@@ -45,20 +45,26 @@ pub struct Entry {
     pub page: Arc<Page>,
     /// At which age it is what.
     pub limits: Limits,
-    /// Whether a refresh is on its way.
-    pub(super) refreshing: AtomicBool,
+    /// What callers were served of its age, and whether a refresh is wanted or on its way.
+    pub debt: Arc<Debt>,
     selection: Selection,
 }
 
 impl Entry {
     /// The entry for a page that answered a request with these fields; nothing where a page must not be kept.
-    pub fn of(page: Arc<Page>, sent: &Forwarded, authorized: bool, rules: &Rules) -> Option<Self> {
+    pub fn of(
+        page: Arc<Page>,
+        sent: &Forwarded,
+        authorized: bool,
+        rules: &Rules,
+        debt: Arc<Debt>,
+    ) -> Option<Self> {
         let limits = policy::limits(&page, authorized, rules)?;
         let selection = Selection::of(&page, sent)?;
         Some(Self {
             page: kept(&page),
             limits,
-            refreshing: AtomicBool::new(false),
+            debt,
             selection,
         })
     }
@@ -225,7 +231,7 @@ impl Ticket {
         key: &PageKey,
         entry: Entry,
         sent: &Forwarded,
-        old: Option<&Arc<Page>>,
+        old: Option<&Arc<Entry>>,
     ) -> bool {
         {
             let mut shelves = locked(&self.store.shelves);
@@ -238,7 +244,7 @@ impl Ticket {
             shelf.pages.insert(key.clone());
             let before = self.store.pages.get(key);
             let others = before.iter().flat_map(|kept| kept.iter()).filter(|other| {
-                let replaced = old.is_some_and(|old| Arc::ptr_eq(old, &other.page));
+                let replaced = old.is_some_and(|old| Arc::ptr_eq(old, other));
                 !replaced && !other.selection.admits(sent)
             });
             let kept = std::iter::once(Arc::new(entry)).chain(others.cloned());

@@ -1,5 +1,7 @@
 //! Pages and their keys for the tests of what keeps them.
 
+use std::hash::Hash;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,10 +9,13 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use proptest::test_runner::{Config, FileFailurePersistence, RngSeed};
 
+use tokio_util::task::TaskTracker;
+
 use super::Settings;
 use super::policy::{Kind, Rules};
 use crate::clock::Clock;
 use crate::contacts::{Api, Forwarded, ListKey, Page, PageKey};
+use crate::upstream::allowance::{self, Allowances, Debt};
 
 /// The default settings, for an upstream of any kind, which names whatever a test needs.
 pub(crate) fn rules() -> Arc<Rules> {
@@ -60,6 +65,32 @@ pub(crate) fn page(body: &str, fields: &[(&'static str, &'static str)]) -> Page 
         revalidated: false,
         ahead: Vec::new(),
     }
+}
+
+/// Accounts that have calls to spare.
+pub(crate) fn accounts<K, L>(clock: &Clock, tasks: &TaskTracker) -> Allowances<K, L>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    L: Clone + Send + 'static,
+{
+    let (calls, floor) = (NonZeroU32::new(1_000).unwrap(), NonZeroU32::MIN);
+    let settings = allowance::Settings {
+        calls,
+        window: Duration::from_secs(61),
+        reserve: 1,
+        queue_deadline: Duration::from_secs(5),
+        pause: Duration::from_secs(60),
+        floor,
+        hourly: 0,
+    };
+    let penalty = Duration::from_secs(3_600);
+    Allowances::new(settings, penalty, clock.clone(), tasks.clone())
+}
+
+/// A place for a page's debt.
+pub(crate) fn debt() -> Arc<Debt> {
+    let accounts = accounts::<(), ()>(&Clock::system(), &TaskTracker::new());
+    accounts.desk(&key("cl-1").list.account).open_debt()
 }
 
 /// A caller's header of one field.

@@ -80,8 +80,8 @@ fn a_mistake_is_told_with_its_place_its_key_and_what_to_write() {
             "f.toml:2:1: telemetry.colour: unknown key (known keys: log, log_format)",
         ),
         (
-            "# ü\n[allowance]\ncalls = 1",
-            "f.toml:2:2: allowance: unknown key (known keys: listen, admin, upstream, credentials, cache, telemetry)",
+            "# ü\n[shared]\nurl = 1",
+            "f.toml:2:2: shared: unknown key (known keys: listen, admin, upstream, credentials, cache, allowance, telemetry)",
         ),
         (
             "listen.\"a b\" = 1",
@@ -255,7 +255,7 @@ fn a_mistake_in_the_environment_is_told_with_the_variable_as_it_was_written() {
         (
             "Contacts_Gateway__Nonsense__X",
             "1",
-            "nonsense: unknown key (known keys: admin, cache, credentials, listen, telemetry, upstream)",
+            "nonsense: unknown key (known keys: admin, allowance, cache, credentials, listen, telemetry, upstream)",
         ),
         (
             "CONTACTS_GATEWAY__CACHE__FRESH_FOR",

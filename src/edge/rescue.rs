@@ -155,6 +155,14 @@ fn presented(failure: &Error) -> (StatusCode, &'static str) {
             StatusCode::SERVICE_UNAVAILABLE,
             "The vendor's rate limit is spent",
         ),
+        Error::AllowanceSpent { .. } => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The account's calls are spent",
+        ),
+        Error::UpstreamResting { .. } => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The vendor is left alone for a moment",
+        ),
         Error::UpstreamGarbled(_) => (StatusCode::BAD_GATEWAY, "The vendor's answer is unusable"),
         Error::UpstreamFailed(_) | Error::ConnectionLost => {
             (StatusCode::BAD_GATEWAY, "The vendor failed")
@@ -168,7 +176,9 @@ fn presented(failure: &Error) -> (StatusCode, &'static str) {
 /// How long to wait before the next try, where waiting helps: every 503 says so.
 fn retry_after(failure: &Error) -> Option<Duration> {
     match failure {
-        Error::UpstreamRefused { retry_after } => Some(*retry_after),
+        Error::UpstreamRefused { retry_after, .. }
+        | Error::AllowanceSpent { retry_after }
+        | Error::UpstreamResting { retry_after } => Some(*retry_after),
         Error::Overloaded | Error::Draining => Some(Duration::from_secs(1)),
         _ => None,
     }

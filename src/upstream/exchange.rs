@@ -17,8 +17,10 @@ use tower::util::ServiceExt;
 use tower::{Layer, Service, layer};
 use tracing::{info, warn};
 
+use super::allowance::Outcome;
 use super::client::DialAnew;
 use super::judge::{Arrival, judged, passed};
+use super::refusal::Refusal;
 use super::sign::For;
 use super::whole::whole;
 use super::{Fetch, Settings};
@@ -106,6 +108,12 @@ where
                 }
                 Err(error) => Err(error),
             };
+            if let Some(outcome) = spent(&page) {
+                let paused_for = fetch.permit.ended(outcome);
+                if let Err(Error::UpstreamRefused { retry_after, .. }) = &mut page {
+                    *retry_after = paused_for;
+                }
+            }
             if let (Ok(page), Some(ahead)) = (&mut page, ahead) {
                 page.ahead = ahead.take();
             }
@@ -187,6 +195,18 @@ fn overhear(request: &mut Request<Empty<Bytes>>) -> Ahead {
         }
     });
     ahead
+}
+
+/// What a call was to the account; nothing where none was made.
+fn spent(page: &Result<Page, Error>) -> Option<Outcome> {
+    match page {
+        Ok(page) if page.status.is_server_error() => Some(Outcome::Failed),
+        Ok(_) => Some(Outcome::Answered),
+        Err(Error::UpstreamRefused { hourly: true, .. }) => Some(Outcome::Refused(Refusal::Hour)),
+        Err(Error::UpstreamRefused { .. }) => Some(Outcome::Refused(Refusal::Minute)),
+        Err(Error::StreamUnknown | Error::Internal) => None,
+        Err(_) => Some(Outcome::Failed),
+    }
 }
 
 /// The name of how a call ended, in metrics and logs.

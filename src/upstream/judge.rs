@@ -75,7 +75,9 @@ fn judge(answer: &Response<Bytes>, any_body: bool) -> Result<(), Error> {
     };
     if let Some(refusal) = refusal(status, text) {
         return Err(Error::UpstreamRefused {
-            retry_after: Refusal::pause(refusal),
+            hourly: refusal == Refusal::Hour,
+            // The account knows: see `exchange`.
+            retry_after: Duration::ZERO,
         });
     }
     match status.as_u16() {

@@ -2,28 +2,15 @@
 //!
 //! The messages are looked for without their first words, whose apostrophe JSON may spell in several ways.
 
-use std::time::Duration;
-
 use http::StatusCode;
 
 /// A call was refused because of a rate limit, the vendor's own or somebody else's use of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// The limit of 60 calls a minute.
     Minute,
     /// The longer limit that some of the vendor's products add.
     Hour,
-}
-
-impl Refusal {
-    /// How long the vendor asks to be left alone: "after a refusal stop for the window's length". What of an hour is
-    /// left nobody tells, so an hourly refusal is asked about again after five minutes.
-    pub(crate) const fn pause(self) -> Duration {
-        match self {
-            Self::Minute => Duration::from_secs(60),
-            Self::Hour => Duration::from_secs(300),
-        }
-    }
 }
 
 const MINUTE: [&str; 2] = [

@@ -184,7 +184,13 @@ impl Running {
                 "\n[[credentials]]\nstream = {STREAM:?}\nclient_id = {CLIENT_ID:?}\nsecret_file = {secret:?}\n"
             )
         };
-        let file = folder.put("gateway.toml", &(settings.to_owned() + &own));
+        // Only tests of the allowance are about it: the others make as many calls as they like, from the start.
+        let plenty = if settings.contains("[allowance]") {
+            ""
+        } else {
+            "\n[allowance]\ncalls = 3000\nqueue_deadline = \"30s\"\n"
+        };
+        let file = folder.put("gateway.toml", &(settings.to_owned() + plenty + &own));
         let ports = [
             ("CONTACTS_GATEWAY__LISTEN__ADDRESS", "127.0.0.1:0"),
             ("CONTACTS_GATEWAY__ADMIN__ADDRESS", "127.0.0.1:0"),

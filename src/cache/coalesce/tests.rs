@@ -28,7 +28,7 @@ async fn what_another_wants_is_fetched_apart() {
     let plain = bench.asks("cl-1");
     let other = bench.asks("cl-2");
     let mut german = wanted("cl-1", None);
-    german.fetch.forwarded = sent("accept-language", "de");
+    german.forwarded = sent("accept-language", "de");
     let german = bench.wants(german);
     for (call, body) in ["plain", "other", "german"].into_iter().enumerate() {
         bench.lands(call, Ok(page(body, &[]))).await;
@@ -213,15 +213,16 @@ async fn a_fetch_that_landed_since_the_look_up_costs_no_second_call() {
     let bench = Bench::new();
     let first = bench.asks("cl-1");
     bench.lands(0, Ok(page("one", &[]))).await;
-    let one = first.await.unwrap().page;
+    drop(first);
+    let one = bench.entry("cl-1");
     // This caller had looked when there was nothing.
     assert_eq!(told(bench.asks("cl-1")).await, got("one", true, true));
     assert_eq!(bench.calls().await, 1);
     // These had found the page, which would not do: only the first of them makes a call.
-    let second = bench.wants(wanted("cl-1", Some(one.clone())));
+    let second = bench.wants(wanted("cl-1", one.clone()));
     bench.lands(1, Ok(page("two", &[]))).await;
     assert_eq!(told(second).await, got("two", true, false));
-    let third = bench.wants(wanted("cl-1", Some(one)));
+    let third = bench.wants(wanted("cl-1", one));
     assert_eq!(told(third).await, got("two", true, true));
     assert_eq!(bench.calls().await, 2);
     bench.is_at_rest().await;
@@ -232,8 +233,9 @@ async fn a_page_that_goes_while_it_is_being_renewed_is_replaced_all_the_same() {
     let bench = Bench::new();
     let first = bench.asks("cl-1");
     bench.lands(0, Ok(page("one", &[]))).await;
-    let one = first.await.unwrap().page;
-    let renewing = bench.wants(wanted("cl-1", Some(one)));
+    drop(first);
+    let one = bench.entry("cl-1");
+    let renewing = bench.wants(wanted("cl-1", one));
     assert_eq!(bench.calls().await, 2);
     bench.store.evict(&key("cl-1"));
     assert_eq!(bench.kept("cl-1"), None);
@@ -271,7 +273,8 @@ async fn a_page_in_memory_gives_way_to_what_the_vendor_says_now_and_to_nothing_e
         let bench = Bench::new();
         let first = bench.asks("cl-1");
         bench.lands(0, Ok(page("one", &[]))).await;
-        let known = first.await.ok().map(|fetched| fetched.page);
+        drop(first);
+        let known = bench.entry("cl-1");
         let next = bench.wants(Wanted {
             no_store,
             ..wanted("cl-1", known)

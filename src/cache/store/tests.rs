@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::super::test_pages::{self, cases, page, rules, sent};
+use super::super::test_pages::{self, cases, debt, page, rules, sent};
 use super::*;
 
 impl Store {
@@ -224,17 +224,15 @@ impl Both {
             page.initial_age = Duration::from_secs(1 << 31);
         }
         let for_whom = for_tenant(what.tenant);
-        let entry = Entry::of(Arc::new(page), &for_whom, false, &rules()).unwrap();
+        let entry = Entry::of(Arc::new(page), &for_whom, false, &rules(), debt()).unwrap();
         let found = self.store.entry(&key, &for_whom);
-        let old = found
-            .filter(|_| what.replaces)
-            .map(|entry| entry.page.clone());
+        let old = found.filter(|_| what.replaces);
         let stored = ticket.store(&key, entry, &for_whom, old.as_ref());
         assert!(*good || !stored, "a forgotten ticket stores nothing");
         if !good {
             return;
         }
-        let old = old.map(|old| String::from_utf8(old.body.to_vec()).unwrap());
+        let old = old.map(|old| String::from_utf8(old.page.body.to_vec()).unwrap());
         let kept = self.pages.entry(key).or_default();
         kept.retain(|held| {
             held.tenant.is_some_and(|tenant| tenant != what.tenant)

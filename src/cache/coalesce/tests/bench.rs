@@ -1,13 +1,16 @@
 //! A cache over calls that land when a test says so.
 
+use tower::service_fn;
 use tower::util::BoxCloneSyncService;
-use tower::{ServiceBuilder, service_fn};
+
+use std::sync::Mutex;
 
 use super::super::*;
 use crate::cache::store::Forget;
-use crate::cache::test_pages::{key, rules};
+use crate::cache::test_pages::{accounts, key, rules};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Reason;
+use crate::upstream::allowance::Asker;
 
 /// What is below: each call waits until the test lets it land.
 type Below = BoxCloneSyncService<Fetch, Page, Error>;
@@ -16,7 +19,7 @@ type Below = BoxCloneSyncService<Fetch, Page, Error>;
 pub(super) type Asking = BoxFuture<'static, Result<Fetched, Error>>;
 
 pub(super) struct Bench {
-    coalesce: Coalesce<Below>,
+    fetches: Fetches<Below>,
     pub(super) store: Store,
     pub(super) tasks: TaskTracker,
     calls: Calls,
@@ -38,11 +41,17 @@ impl Bench {
             made.lock().unwrap().push(Some(land));
             async move { landing.await.expect("a test that wants this panic") }
         });
-        let coalesce = ServiceBuilder::new()
-            .layer(layer(rules(), store.clone(), tasks.clone()))
-            .service(BoxCloneSyncService::new(below));
+        let clock = Clock::system();
+        let fetches = Fetches {
+            rules: rules(),
+            store: store.clone(),
+            accounts: accounts(&clock, &tasks),
+            clock,
+            tasks: tasks.clone(),
+            upstream: BoxCloneSyncService::new(below),
+        };
         Self {
-            coalesce,
+            fetches,
             store,
             tasks,
             calls,
@@ -55,7 +64,7 @@ impl Bench {
     }
 
     pub(super) fn wants(&self, wanted: Wanted) -> Asking {
-        self.coalesce.clone().call(wanted)
+        self.fetches.clone().call(wanted)
     }
 
     /// How many calls have been made once everybody has done what can be done.
@@ -82,15 +91,23 @@ impl Bench {
     }
 
     /// What is in memory of a list.
+    pub(super) fn entry(&self, list: &str) -> Option<Arc<Entry>> {
+        self.store.entry(&key(list), &none())
+    }
+
+    /// Its text.
     pub(super) fn kept(&self, list: &str) -> Option<String> {
-        let entry = self.store.entry(&key(list), &none())?;
-        Some(text(&entry.page))
+        Some(text(&self.entry(list)?.page))
     }
 
     /// That nothing is under way and nobody is waited for.
     pub(super) async fn is_at_rest(&self) {
         settle().await;
-        assert!(self.coalesce.flights.lock().is_empty());
+        let desk = self.fetches.accounts.desk(&key("cl-1").list.account);
+        let book = desk.book();
+        assert_eq!((book.waiting(), book.wanted()), (0, 0));
+        assert!(book.flight(&(key("cl-1"), none())).is_none());
+        drop(book);
         assert!(self.tasks.is_empty());
     }
 }
@@ -106,17 +123,18 @@ fn none() -> Forwarded {
     Forwarded::default()
 }
 
-pub(super) fn wanted(list: &str, known: Option<Arc<Page>>) -> Wanted {
+pub(super) fn wanted(list: &str, known: Option<Arc<Entry>>) -> Wanted {
     Wanted {
-        fetch: Fetch {
-            key: key(list),
-            forwarded: none(),
-            reason: Reason::Miss,
-            known,
-            redial: false,
-        },
+        key: key(list),
+        forwarded: none(),
+        reason: Reason::Miss,
+        known,
         authorized: false,
         no_store: false,
+        asker: Asker {
+            caller: "anonymous".into(),
+            share: 1,
+        },
     }
 }
 

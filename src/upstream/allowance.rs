@@ -1,0 +1,322 @@
+//! The account's allowance: every call to the vendor passes here, whoever caused it, and waits for its turn.
+//!
+//! That holds by type: a [`Fetch`](super::Fetch) has a [`Permit`], and only this module makes one. The decisions are
+//! pure and stand in [`limit`], [`book`], [`ledger`] and [`turns`]; what is left here is a lock, a clock and a task that
+//! wakes when the next call may go.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::contacts::AccountId;
+use crate::setting;
+
+pub mod book;
+pub mod ledger;
+pub mod limit;
+mod turns;
+
+pub use book::{Asker, Book, Launch};
+pub use ledger::Debt;
+pub use limit::{Call, Kind, Outcome};
+
+/// `[allowance]`: how many calls the vendor allows an account.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// At most this many calls in any stretch as long as `window`.
+    pub calls: NonZeroU32,
+    /// The vendor's minute, and a second for jitter.
+    #[serde(with = "setting::positive_duration")]
+    #[schemars(with = "setting::DurationText")]
+    pub window: Duration,
+    /// Of the calls, those kept back for callers who wait for a page that is not cached.
+    pub reserve: u32,
+    /// How long such a caller waits for its turn before it is told when to come back.
+    #[serde(with = "setting::duration")]
+    #[schemars(with = "setting::DurationText")]
+    pub queue_deadline: Duration,
+    /// How long an account rests after a refusal by the vendor.
+    #[serde(with = "setting::positive_duration")]
+    #[schemars(with = "setting::DurationText")]
+    pub pause: Duration,
+    /// Learning from refusals never goes below this many calls.
+    pub floor: NonZeroU32,
+    /// A second limit, of calls in an hour, where the vendor has one; 0: none.
+    pub hourly: u32,
+}
+
+/// The accounts. Clones share them. `K` names a page, `L` is what whoever waits gets of a flight.
+pub struct Allowances<K, L>(Arc<Inner<K, L>>);
+
+struct Inner<K, L> {
+    settings: Settings,
+    penalty: Duration,
+    clock: Clock,
+    tasks: TaskTracker,
+    desks: Mutex<Desks<K, L>>,
+}
+
+struct Desks<K, L> {
+    open: HashMap<AccountId, Arc<Desk<K, L>>>,
+    tidied_at: Instant,
+}
+
+/// One account's calls, and who waits for them.
+pub struct Desk<K, L> {
+    book: Mutex<Book<K, L>>,
+    clock: Clock,
+    tasks: TaskTracker,
+    changed: Notify,
+}
+
+/// How an account stands, for operators.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// Calls in a window, as learnt.
+    pub limit: usize,
+    /// Calls in the window now.
+    pub calls_in_window: usize,
+    /// Until a call may go for a caller who waits.
+    pub next_call_in: Duration,
+    /// Until a pause ends; nothing where there is none.
+    pub paused_for: Duration,
+    /// Callers who wait.
+    pub waiting: usize,
+    /// Pages that are wanted fresh.
+    pub wanted: usize,
+    /// Calls that the vendor refused.
+    pub refusals: u64,
+}
+
+impl<K, L> Allowances<K, L>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    L: Clone + Send + 'static,
+{
+    /// No account is known yet. `penalty`: what a caller who is turned away adds to a key's debt.
+    pub fn new(settings: Settings, penalty: Duration, clock: Clock, tasks: TaskTracker) -> Self {
+        let desks = Desks {
+            open: HashMap::new(),
+            tidied_at: clock.now(),
+        };
+        Self(Arc::new(Inner {
+            settings,
+            penalty,
+            clock,
+            tasks,
+            desks: Mutex::new(desks),
+        }))
+    }
+
+    /// An account's desk.
+    pub fn desk(&self, account: &AccountId) -> Arc<Desk<K, L>> {
+        let inner = &*self.0;
+        let now = inner.clock.now();
+        let mut desks = locked(&inner.desks);
+        if now.duration_since(desks.tidied_at) > inner.settings.window {
+            desks.tidied_at = now;
+            desks
+                .open
+                .retain(|_, desk| Arc::strong_count(desk) > 1 || !desk.book().is_forgettable(now));
+        }
+        let open = || {
+            Arc::new(Desk {
+                book: Mutex::new(Book::new(&inner.settings, inner.penalty, now)),
+                clock: inner.clock.clone(),
+                tasks: inner.tasks.clone(),
+                changed: Notify::new(),
+            })
+        };
+        desks
+            .open
+            .entry(account.clone())
+            .or_insert_with(open)
+            .clone()
+    }
+
+    /// How each account stands.
+    pub fn standings(&self) -> Vec<(AccountId, Standing)> {
+        let desks = locked(&self.0.desks);
+        let now = self.0.clock.now();
+        let standing = |(account, desk): (&AccountId, &Arc<Desk<K, L>>)| {
+            (account.clone(), desk.book().standing(now))
+        };
+        desks.open.iter().map(standing).collect()
+    }
+}
+
+impl<K, L> Desk<K, L>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    L: Clone + Send + 'static,
+{
+    /// The book, to look up and write in. Whoever wrote in it pumps.
+    pub fn book(&self) -> MutexGuard<'_, Book<K, L>> {
+        locked(&self.book)
+    }
+
+    /// A place for a page's debt.
+    pub fn open_debt(&self) -> Arc<Debt> {
+        self.book().open_debt()
+    }
+
+    /// Lets go what may go now, and sees to it that somebody wakes when the next call may.
+    pub fn pump(self: &Arc<Self>) {
+        let mut book = self.book();
+        let now = self.clock.now();
+        book.pump(now);
+        if book.wake(now).is_none() {
+            return;
+        }
+        if std::mem::replace(&mut book.driven, true) {
+            self.changed.notify_one();
+        } else {
+            self.tasks.spawn(self.clone().drive());
+        }
+    }
+
+    async fn drive(self: Arc<Self>) {
+        loop {
+            let wake = {
+                let mut book = self.book();
+                let now = self.clock.now();
+                book.pump(now);
+                let Some(wake) = book.wake(now) else {
+                    book.driven = false;
+                    return;
+                };
+                // What could have gone by now waits for somebody who is about to write in the book.
+                wake.max(now + Duration::from_millis(1))
+            };
+            tokio::select! {
+                () = self.clock.sleep_until(wake) => {}
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+}
+
+/// The right to make one call. It says how the call ended, or gives it back when it is dropped without a word.
+pub struct Permit {
+    call: Mutex<Option<Call>>,
+    account: Arc<dyn Account>,
+}
+
+/// What a permit knows of its desk.
+trait Account: Send + Sync {
+    fn ended(self: Arc<Self>, call: Call, outcome: Option<Outcome>) -> Duration;
+    fn another(&self) -> Option<Call>;
+}
+
+impl Permit {
+    /// For a call that the book let go.
+    pub fn new<K, L>(desk: &Arc<Desk<K, L>>, call: Call) -> Self
+    where
+        K: Clone + Eq + Hash + Send + 'static,
+        L: Clone + Send + 'static,
+    {
+        Self {
+            call: Mutex::new(Some(call)),
+            account: desk.clone(),
+        }
+    }
+
+    /// The call ended. Tells for how long the account makes none now.
+    pub fn ended(&self, outcome: Outcome) -> Duration {
+        match locked(&self.call).take() {
+            Some(call) => self.account.clone().ended(call, Some(outcome)),
+            None => Duration::ZERO,
+        }
+    }
+
+    /// One for another call, if it may go at once.
+    pub fn another(&self) -> Option<Self> {
+        let call = self.account.another()?;
+        Some(Self {
+            call: Mutex::new(Some(call)),
+            account: self.account.clone(),
+        })
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(call) = locked(&self.call).take() {
+            self.account.clone().ended(call, None);
+        }
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Permit")
+    }
+}
+
+impl<K, L> Account for Desk<K, L>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    L: Clone + Send + 'static,
+{
+    fn ended(self: Arc<Self>, call: Call, outcome: Option<Outcome>) -> Duration {
+        let mut book = self.book();
+        let now = self.clock.now();
+        match outcome {
+            Some(outcome) => book.limit.ended(call, outcome, now),
+            None => book.limit.give_back(call),
+        }
+        let paused_for = book.standing(now).paused_for;
+        drop(book);
+        self.pump();
+        paused_for
+    }
+
+    fn another(&self) -> Option<Call> {
+        let mut book = self.book();
+        let now = self.clock.now();
+        let slot = book.limit.slot(Kind::Miss, now)?;
+        (slot <= now).then(|| book.limit.send(Kind::Miss, now))
+    }
+}
+
+impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
+    fn standing(&self, now: Instant) -> Standing {
+        let until =
+            |at: Option<Instant>| at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        Standing {
+            limit: self.limit.whole(),
+            calls_in_window: self.limit.in_window(now),
+            next_call_in: until(self.limit.slot(Kind::Miss, now)),
+            paused_for: until(self.limit.pause().map(|pause| pause.until)),
+            waiting: self.waiting(),
+            wanted: self.wanted(),
+            refusals: self.limit.refusals(),
+        }
+    }
+}
+
+impl<K, L> Clone for Allowances<K, L> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K, L> fmt::Debug for Allowances<K, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Allowances")
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,153 @@
+//! What every page is owed: the sum of the ages it was served at since it was fetched, in milliseconds.
+//!
+//! Debts lie side by side, apart from their pages, so that a hit is one atomic add and choosing among a hundred thousand
+//! is one walk over memory. Two low bits of a debt say how its page's refresh stands: wanted, or on its way.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+const CHUNK: usize = 1024;
+const WANTED: u64 = 1;
+const FLYING: u64 = 2;
+const BITS: u32 = 2;
+type Chunk = [AtomicU64; CHUNK];
+
+/// The debts of one account's pages.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    chunks: Vec<Arc<Chunk>>,
+    free: Arc<Mutex<Vec<usize>>>,
+}
+
+/// A page's debt. Its place is given back when this is dropped.
+#[derive(Debug)]
+pub struct Debt {
+    chunk: Arc<Chunk>,
+    index: usize,
+    free: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Ledger {
+    /// A place for another page, which owes nothing yet.
+    pub(super) fn open(&mut self) -> Debt {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.is_empty() {
+            let start = self.chunks.len() * CHUNK;
+            free.extend((start..start + CHUNK).rev());
+            let chunk = std::array::from_fn(|_| AtomicU64::new(0));
+            self.chunks.push(Arc::new(chunk));
+        }
+        // There is one: see above.
+        let index = free.pop().unwrap_or_default();
+        Debt {
+            chunk: self.chunks[index / CHUNK].clone(),
+            index,
+            free: self.free.clone(),
+        }
+    }
+
+    /// The place of the greatest debt among the pages that are wanted.
+    pub(super) fn greatest(&self) -> Option<usize> {
+        let mut greatest = (0, None);
+        for (n, chunk) in self.chunks.iter().enumerate() {
+            for (at, cell) in chunk.iter().enumerate() {
+                let debt = cell.load(Relaxed);
+                if debt & WANTED != 0 && debt > greatest.0 {
+                    greatest = (debt, Some(n * CHUNK + at));
+                }
+            }
+        }
+        greatest.1
+    }
+
+    /// Whether no page has a place.
+    pub(super) fn is_empty(&self) -> bool {
+        Arc::strong_count(&self.free) == 1
+    }
+}
+
+impl Debt {
+    /// The page was served at this age, to a caller of this weight.
+    pub fn add(&self, age: Duration, share: u32) {
+        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX >> 24);
+        self.cell()
+            .fetch_add((age * u64::from(share)) << BITS, Relaxed);
+    }
+
+    /// A refresh is wanted. Tells whether none was, and none is on its way.
+    pub fn want(&self) -> bool {
+        let idle = |debt| (debt & (WANTED | FLYING) == 0).then_some(debt | WANTED);
+        self.cell().fetch_update(Relaxed, Relaxed, idle).is_ok()
+    }
+
+    /// A refresh is on its way.
+    pub(super) fn claim(&self) {
+        self.cell().fetch_or(FLYING, Relaxed);
+        self.cell().fetch_and(!WANTED, Relaxed);
+    }
+
+    /// No refresh is on its way, and none is wanted.
+    pub fn release(&self) {
+        self.cell().fetch_and(!(WANTED | FLYING), Relaxed);
+    }
+
+    /// What is owed, in milliseconds.
+    pub(super) fn owed(&self) -> u64 {
+        self.cell().load(Relaxed) >> BITS
+    }
+
+    /// The place in the ledger.
+    pub(super) fn place(&self) -> usize {
+        self.index
+    }
+
+    fn cell(&self) -> &AtomicU64 {
+        &self.chunk[self.index % CHUNK]
+    }
+}
+
+impl Drop for Debt {
+    fn drop(&mut self) {
+        self.cell().store(0, Relaxed);
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        free.push(self.index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wanted_page_that_owes_most_comes_first() {
+        let mut ledger = Ledger::default();
+        let debts: Vec<_> = (0..3_000).map(|_| ledger.open()).collect();
+        assert_eq!(ledger.greatest(), None);
+        debts[2_500].add(Duration::from_secs(9), 1);
+        debts[7].add(Duration::from_secs(4), 2);
+        debts[8].add(Duration::from_secs(7), 1);
+        assert_eq!(ledger.greatest(), None, "nobody wants any");
+        assert!(debts[7].want() && debts[8].want() && !debts[8].want());
+        assert_eq!(ledger.greatest(), Some(debts[7].place()));
+        assert!(debts[2_500].want());
+        assert_eq!(ledger.greatest(), Some(debts[2_500].place()));
+        debts[2_500].claim();
+        assert!(!debts[2_500].want(), "it is on its way");
+        assert_eq!(ledger.greatest(), Some(debts[7].place()));
+        assert_eq!(debts[2_500].owed(), 9_000);
+    }
+
+    #[test]
+    fn a_place_is_used_again_and_owes_nothing() {
+        let mut ledger = Ledger::default();
+        let first = ledger.open();
+        first.add(Duration::from_secs(1), 1);
+        first.want();
+        let place = first.place();
+        drop(first);
+        let again = ledger.open();
+        assert_eq!((again.place(), again.owed()), (place, 0));
+        assert_eq!(ledger.greatest(), None);
+    }
+}
