@@ -23,6 +23,8 @@ use crate::setting;
 pub mod book;
 pub mod ledger;
 pub mod limit;
+#[cfg(test)]
+mod study;
 mod turns;
 
 pub use book::{Asker, Book, Launch};
