@@ -142,7 +142,7 @@ async fn only_if_cached_never_costs_a_call() {
     for (forward, asked, want) in [
         (0, "only-if-cached", "hit; ttl=60"),
         (59, "Only-If-Cached", "hit; ttl=1"),
-        (1, "only-if-cached", "hit; ttl=0"),
+        (1, "only-if-cached", "hit; ttl=-1"),
         (3_539, "only-if-cached, max-stale=0", "hit; ttl=-3539"),
         (1, "only-if-cached", ""),
         (0, "only-if-cached, max-stale=3539", ""),
