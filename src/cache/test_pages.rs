@@ -15,7 +15,7 @@ use super::Settings;
 use super::policy::{Kind, Rules};
 use crate::clock::Clock;
 use crate::contacts::{Api, Forwarded, ListKey, Page, PageKey};
-use crate::upstream::allowance::{self, Allowances, Debt};
+use crate::upstream::allowance::{self, Allowances};
 
 /// The default settings, for an upstream of any kind, which names whatever a test needs.
 pub(crate) fn rules() -> Arc<Rules> {
@@ -85,12 +85,6 @@ where
     };
     let penalty = Duration::from_secs(3_600);
     Allowances::new(settings, penalty, clock.clone(), tasks.clone())
-}
-
-/// A place for a page's debt.
-pub(crate) fn debt() -> Arc<Debt> {
-    let accounts = accounts::<(), ()>(&Clock::system(), &TaskTracker::new());
-    accounts.desk(&key("cl-1").list.account).open_debt()
 }
 
 /// A caller's header of one field.

@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::super::test_pages::{self, cases, debt, page, rules, sent};
+use super::super::test_pages::{self, cases, page, rules, sent};
 use super::*;
 
 impl Store {
@@ -224,7 +224,7 @@ impl Both {
             page.initial_age = Duration::from_secs(1 << 31);
         }
         let for_whom = for_tenant(what.tenant);
-        let entry = Entry::of(Arc::new(page), &for_whom, false, &rules(), debt()).unwrap();
+        let entry = Entry::of(Arc::new(page), &for_whom, false, &rules(), Arc::default()).unwrap();
         let found = self.store.entry(&key, &for_whom);
         let old = found.filter(|_| what.replaces);
         let stored = ticket.store(&key, entry, &for_whom, old.as_ref());

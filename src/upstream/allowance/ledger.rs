@@ -107,6 +107,13 @@ impl Debt {
     }
 }
 
+/// A debt that is in nobody's ledger.
+impl Default for Debt {
+    fn default() -> Self {
+        Ledger::default().open()
+    }
+}
+
 impl Drop for Debt {
     fn drop(&mut self) {
         self.cell().store(0, Relaxed);

@@ -150,7 +150,13 @@ fn is_kept_for_its_own_request(
     let Some(Ask::Read(read)) = asked else {
         return;
     };
-    let Some(entry) = Entry::of(page.clone(), &read.forwarded, authorized, rules) else {
+    let Some(entry) = Entry::of(
+        page.clone(),
+        &read.forwarded,
+        authorized,
+        rules,
+        Arc::default(),
+    ) else {
         return;
     };
     assert!(limits(page, authorized, rules).is_some());

@@ -80,7 +80,10 @@ impl Flood {
             pad_to: self.pad_to,
             ..Behaviour::default()
         });
-        let gateway = Serving::before(&vendor.url(), "[cache]\nmax_bytes = \"32MiB\"").await;
+        // A window so short that the allowance is never in the way.
+        let settings =
+            "[cache]\nmax_bytes = \"32MiB\"\n[allowance]\ncalls = 1000\nwindow = \"1ms\"\n";
+        let gateway = Serving::before(&vendor.url(), settings).await;
         // Once, so that the code for it is in memory.
         gateway.get(&path("cl-missing")).await;
         let idle = gateway.program.resident();
