@@ -103,11 +103,12 @@ pub fn limits(page: &Page, authorized: bool, rules: &Rules) -> Option<Limits> {
     let (usable, if_error) = if told.no_cache || told.must_revalidate {
         (fresh, fresh)
     } else {
-        let usable = told
-            .while_revalidate
-            .map_or(usable_for, |more| fresh + more);
-        let usable = usable.max(fresh);
         let if_error = told.if_error.map_or(stale_if_error, |more| fresh + more);
+        let usable = match told.while_revalidate {
+            Some(more) => fresh + more,
+            // Who says how old a page may be where a fetch fails does not want it older where none is waited for.
+            None => usable_for.min(if_error).max(fresh),
+        };
         (usable, if_error.max(usable))
     };
     let kept = if_error.max(useful);

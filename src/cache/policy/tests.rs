@@ -107,6 +107,11 @@ fn the_vendors_word_counts_and_ours_where_it_has_none() {
         ),
         (
             "RFC 5861 4",
+            "max-age=5, stale-if-error=20",
+            Some((5, 25, 25)),
+        ),
+        (
+            "RFC 5861 4",
             "stale-if-error=0, stale-while-revalidate=0",
             Some((60, 60, 60)),
         ),
