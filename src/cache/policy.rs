@@ -84,13 +84,13 @@ pub fn limits(page: &Page, authorized: bool, rules: &Rules) -> Option<Limits> {
         ..
     } = rules.settings;
     let fresh = match rules.upstream {
-        Kind::Vendor if page.status != StatusCode::OK => return negative(rules),
+        Kind::Vendor if page.status != StatusCode::OK => return negative(&told, rules),
         _ if told.no_cache => Duration::ZERO,
         Kind::Vendor => told.freshness.unwrap_or(rules.settings.fresh_for),
         Kind::Any => match told.freshness.or_else(|| heuristic(page, &told)) {
             Some(fresh) => fresh,
             None if page.status == StatusCode::OK => rules.settings.fresh_for,
-            None if matches!(page.status.as_u16(), 400 | 404) => return negative(rules),
+            None if matches!(page.status.as_u16(), 400 | 404) => return negative(&told, rules),
             None => return None,
         },
     };
@@ -120,10 +120,11 @@ pub fn limits(page: &Page, authorized: bool, rules: &Rules) -> Option<Limits> {
     })
 }
 
-/// The vendor's no to a request is remembered for a short while, and then forgotten.
-fn negative(rules: &Rules) -> Option<Limits> {
-    let age = rules.settings.negative_for;
-    (!age.is_zero()).then_some(Limits {
+/// The vendor's no to a request is remembered for a short while, and then forgotten. Not for longer than the vendor says.
+fn negative(told: &Told, rules: &Rules) -> Option<Limits> {
+    let ours = rules.settings.negative_for;
+    let age = told.freshness.map_or(ours, |theirs| theirs.min(ours));
+    (!told.no_cache && !age.is_zero()).then_some(Limits {
         fresh: age,
         usable: age,
         if_error: age,

@@ -159,6 +159,15 @@ fn the_vendors_no_is_remembered_for_a_short_while() {
             "{status}"
         );
     }
+    for (value, want) in [
+        ("no-cache", None),
+        ("max-age=0", None),
+        ("s-maxage=5", Some((5, 5, 5))),
+        ("max-age=500", Some((10, 10, 10))),
+    ] {
+        let told = of(&VENDOR, 404, &[("cache-control", value)]);
+        assert_eq!(told, want, "not for longer than {value} lets us");
+    }
     let never = Rules {
         settings: Settings {
             negative_for: Duration::ZERO,
