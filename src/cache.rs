@@ -117,7 +117,8 @@ impl Wanted {
             reason,
             known,
             authorized: read.authorized,
-            no_store: read.directives.no_store,
+            // A refresh is the gateway's own: who asked is served, and the call would be made for nothing.
+            no_store: read.directives.no_store && reason == Reason::Miss,
             asker: asker(read),
         }
     }
