@@ -162,7 +162,8 @@ impl Told {
                 // With names these two are about those fields alone: see `withheld`.
                 "private" => told.private |= argument.is_none(),
                 "no-cache" => told.no_cache |= argument.is_none(),
-                "must-revalidate" | "proxy-revalidate" => told.must_revalidate = true,
+                "must-revalidate" => (told.must_revalidate, told.for_all) = (true, true),
+                "proxy-revalidate" => told.must_revalidate = true,
                 "must-understand" => told.must_understand = true,
                 "public" => told.public = true,
                 "max-age" => max_age = max_age.or_else(age),
@@ -173,7 +174,7 @@ impl Told {
                 _ => {}
             }
         }
-        told.for_all = told.public || told.must_revalidate || shared_max_age.is_some();
+        told.for_all |= told.public || shared_max_age.is_some();
         // Section 5.2.2.10: s-maxage means proxy-revalidate too.
         told.must_revalidate |= shared_max_age.is_some();
         told.freshness = shared_max_age.or(max_age).or_else(|| expires(page));

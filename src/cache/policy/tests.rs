@@ -221,6 +221,7 @@ fn an_authorization_matters_where_the_upstream_is_not_known() {
         ("max-age=5", false),
         ("max-age=5, public", true),
         ("max-age=5, must-revalidate", true),
+        ("max-age=5, proxy-revalidate", false),
         ("s-maxage=5", true),
     ] {
         assert_eq!(kept(&ANY, value), by_any, "section 3.5: {value}");
