@@ -85,6 +85,10 @@ pub fn limits(page: &Page, authorized: bool, rules: &Rules) -> Option<Limits> {
     } = rules.settings;
     let fresh = match rules.upstream {
         Kind::Vendor if page.status != StatusCode::OK => return negative(&told, rules),
+        // Section 3: no-cache alone does not say that an answer may be kept.
+        Kind::Any if told.no_cache && told.freshness.is_none() && !guessable(page, &told) => {
+            return None;
+        }
         _ if told.no_cache => Duration::ZERO,
         Kind::Vendor => told.freshness.unwrap_or(rules.settings.fresh_for),
         Kind::Any => match told.freshness.or_else(|| heuristic(page, &told)) {
@@ -193,17 +197,22 @@ fn expires(page: &Page) -> Option<Duration> {
     Some(left.unwrap_or_default())
 }
 
-/// Section 4.2.2: a tenth of the time since the page was modified, a day at most, where the status allows a guess.
+/// Section 4.2.2: a tenth of the time since the page was modified, a day at most, where a guess is allowed.
 fn heuristic(page: &Page, told: &Told) -> Option<Duration> {
+    let modified = page.headers.get(LAST_MODIFIED)?.to_str().ok()?;
+    let since = page.date.duration_since(http_date(modified)?).ok()?;
+    let a_day = Duration::from_secs(86_400);
+    guessable(page, told).then(|| (since / 10).min(a_day))
+}
+
+/// Whether an answer may be kept that does not say for how long.
+fn guessable(page: &Page, told: &Told) -> bool {
     let status = page.status.as_u16();
     let allowed = matches!(
         status,
         200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501
     );
-    let modified = page.headers.get(LAST_MODIFIED)?.to_str().ok()?;
-    let since = page.date.duration_since(http_date(modified)?).ok()?;
-    let a_day = Duration::from_secs(86_400);
-    (allowed || told.public).then(|| (since / 10).min(a_day))
+    allowed || told.public
 }
 
 /// The fields that may not be kept: those that `private` and `no-cache` name (sections 5.2.2.4 and 5.2.2.7).
