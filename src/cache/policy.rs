@@ -249,4 +249,6 @@ pub fn verdict(age: Duration, limits: &Limits, asked: &Directives) -> Verdict {
 }
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod tests;
