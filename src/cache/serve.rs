@@ -164,14 +164,14 @@ where
     }
 }
 
-/// How long the page stays fresh, in seconds; once it is not, less than nothing, from the first moment on.
+/// How long the page stays fresh, in seconds: what its `Age` leaves of it. Once it is not, less than nothing, from the
+/// first moment on.
 fn ttl(limits: &Limits, age: Duration) -> i64 {
-    let whole = |d: Duration| i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
-    match limits.fresh.checked_sub(age).filter(|left| !left.is_zero()) {
-        Some(left) => whole(left),
-        None => {
-            let since = age - limits.fresh;
-            -(whole(since) + i64::from(since.subsec_nanos() > 0)).max(1)
-        }
+    let seconds = |d: Duration| i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
+    let left = seconds(limits.fresh) - seconds(age);
+    if age < limits.fresh {
+        left
+    } else {
+        left.min(-1)
     }
 }

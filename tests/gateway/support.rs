@@ -188,7 +188,7 @@ impl Running {
         let plenty = if settings.contains("[allowance]") {
             ""
         } else {
-            "\n[allowance]\ncalls = 3000\nqueue_deadline = \"30s\"\n"
+            "\n[allowance]\ncalls = 3000\n"
         };
         let file = folder.put("gateway.toml", &(settings.to_owned() + plenty + &own));
         let ports = [

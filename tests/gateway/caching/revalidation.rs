@@ -114,7 +114,7 @@ async fn a_304_refreshes_a_page_behind_its_readers_too() {
     world.vendor.behave(unchanged(&[("etag", "\"1\"")]));
     for _ in 0..3 {
         world.hand.forward(secs(FRESH));
-        assert_eq!(world.get("cl-n6-a").await.cache_status(), "hit; ttl=0");
+        assert_eq!(world.get("cl-n6-a").await.cache_status(), "hit; ttl=-1");
         world.is_at_rest(true).await;
         let hit = world.get("cl-n6-a").await;
         assert_eq!((hit.cache_status(), hit.field("age")), ("hit; ttl=60", "0"));

@@ -17,7 +17,7 @@ async fn a_list_that_vanishes_is_gone_once_the_vendor_has_said_so() {
         world.vendor.behave(answering(NOT_FOUND));
         let first = world.get("cl-n6-a").await;
         let want = match later {
-            FRESH => (200, "hit; ttl=0"),
+            FRESH => (200, "hit; ttl=-1"),
             _ => (404, "fwd=stale; fwd-status=404; stored"),
         };
         assert_eq!((first.status.as_u16(), first.cache_status()), want);
@@ -199,7 +199,7 @@ async fn a_refresh_is_kept_whoever_it_is_made_behind() {
     world.get("cl-n6-a").await;
     world.hand.forward(secs(FRESH));
     let no_store = [("cache-control", "no-store")];
-    for want in ["hit; ttl=0", "hit; ttl=60", "hit; ttl=60"] {
+    for want in ["hit; ttl=-1", "hit; ttl=60", "hit; ttl=60"] {
         let answer = world.get_with("cl-n6-a", &no_store).await;
         assert_eq!(answer.cache_status(), want);
         world.is_at_rest(true).await;

@@ -160,7 +160,7 @@ async fn a_variant_is_refreshed_alone() {
     world
         .vendor
         .behave(with(telling("new blue"), "vary", "X-Tenant"));
-    assert_eq!(of(&world, "blue").await.cache_status(), "hit; ttl=0");
+    assert_eq!(of(&world, "blue").await.cache_status(), "hit; ttl=-1");
     world.is_at_rest(true).await;
     assert_eq!(world.vendor.requests()[2].headers["x-tenant"], "blue");
     assert_eq!(whose(&world, "blue").await, "new blue");
