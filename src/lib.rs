@@ -11,7 +11,7 @@
 //! ```text
 //! caller      http::Request ─┐                             ┌─▶ http::Response
 //!                            ▼                             │
-//! edge        rules for requests: ids, account, host   problems, Age, Cache-Status, 304
+//! edge        who asks, and what: quotas, ids, rights  problems, Age, Cache-Status, 304
 //!                           Ask ─┐                     ┌─ Answer
 //!                                ▼                     │
 //! cache           fresh? at once. usable? at once, and refreshed. else one fetch for all who wait
@@ -50,6 +50,7 @@ pub mod upstream;
 pub mod clock;
 pub mod contacts;
 pub mod error;
+pub mod gcra;
 pub mod secret;
 pub mod setting;
 pub mod telemetry;
