@@ -30,9 +30,10 @@ pub(super) fn judge(layers: &mut Layers) -> Option<Config> {
             Fault::Missing(key) => here.key(key),
             Fault::Unknown | Fault::Value => here.clone(),
         };
-        // What is wrong with a table as a whole may come of what was put right in it.
+        // What is wrong with a table or list as a whole may come of what was put right in it.
         let again = copy.mended.iter().any(|mended| mended.starts_with(&at));
-        if !again {
+        let shortened = copy.taken.contains_key(&at.to_string());
+        if !again && !shortened {
             layers.note_at(&copy.written(&at), what);
         }
         if !copy.mend(&at, &fault, again, &defaults) {
@@ -111,6 +112,9 @@ impl Copy {
             return false;
         };
         items.drain(..=*index);
+        // The items that are left move up, and lists in them are whole.
+        let items = format!("{list}[");
+        self.taken.retain(|list, _| !list.starts_with(&items));
         *self.taken.entry(list.to_string()).or_default() += index + 1;
         self.mended.retain(|way| !way.starts_with(&list));
         true
