@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::store::Entry;
-use crate::contacts::{Forwarded, Page, PageKey, Read};
+use crate::contacts::{Caller, Forwarded, Page, PageKey, Read};
 use crate::setting;
 use crate::upstream::Reason;
 use crate::upstream::allowance::Asker;
@@ -105,8 +105,8 @@ pub struct Wanted {
     pub authorized: bool,
     /// Whether nothing of the answer may be kept.
     pub no_store: bool,
-    /// Whose turn it takes.
-    pub asker: Asker,
+    /// On whose behalf.
+    pub caller: Arc<Caller>,
 }
 
 impl Wanted {
@@ -119,20 +119,20 @@ impl Wanted {
             authorized: read.authorized,
             // A refresh is the gateway's own: who asked is served, and the call would be made for nothing.
             no_store: read.directives.no_store && reason == Reason::Miss,
-            asker: asker(read),
+            caller: read.caller.clone(),
+        }
+    }
+
+    /// Whose turn it takes.
+    fn asker(&self) -> Asker {
+        Asker {
+            caller: self.caller.name.clone(),
+            share: self.caller.share.get(),
         }
     }
 
     fn name(&self) -> (PageKey, Forwarded) {
         (self.key.clone(), self.forwarded.clone())
-    }
-}
-
-/// Whose turn a read takes.
-fn asker(_: &Read) -> Asker {
-    Asker {
-        caller: "anonymous".into(),
-        share: 1,
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Config {
     pub cache: cache::Settings,
     /// How many calls the vendor allows an account.
     pub allowance: upstream::allowance::Settings,
+    /// Who may ask, one entry each. None: everybody, for everything.
+    pub callers: Vec<edge::callers::Settings>,
     /// What operators see.
     pub telemetry: telemetry::Settings,
     /// All of the above as it was written.
@@ -127,7 +129,7 @@ const DEFAULTS: &str = include_str!("../config/default.toml");
 
 /// The lists of tables. The defaults show them in a comment only, since TOML would not let a copy of that file
 /// add entries to a list that is stated empty.
-const LISTS: [&str; 1] = ["credentials"];
+const LISTS: [&str; 2] = ["credentials", "callers"];
 
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,14 @@
 //! The vocabulary: what callers ask for, what identifies a page, what the vendor answered.
 
 mod ask;
+mod caller;
 pub mod control;
 mod date;
 mod id;
 mod page;
 
 pub use ask::{Api, Ask, Forwarded, ListKey, PageKey, Read, Tag};
+pub use caller::{Allotment, Caller, Standing};
 pub use date::http_date;
 pub use id::{AccountId, ContactListId, StreamId};
 pub use page::{Interim, Page};

@@ -14,7 +14,10 @@ use serde::Deserialize;
 use crate::setting;
 
 pub mod admit;
+pub mod callers;
+pub mod identify;
 pub mod measure;
+pub mod quota;
 pub mod rescue;
 pub mod respond;
 pub mod route;

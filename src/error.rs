@@ -4,6 +4,7 @@
 //! them is decided in one place, `edge::rescue`.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Why a request is not answered with a page. The text is for the caller: what happened and what to do.
@@ -15,6 +16,26 @@ pub enum Error {
     /// A read or a purge came with a body.
     #[error("a body is sent where none belongs: send the request without one")]
     UnexpectedBody,
+    /// Callers are configured, and this is none of them.
+    #[error(
+        "the gateway knows its callers by their tokens, and none of those was sent: send Authorization: Bearer with the token of a [[callers]] entry, once"
+    )]
+    CallerUnknown,
+    /// The caller is known and may not do this.
+    #[error("this caller may not {0} of its [[callers]] entry")]
+    CallerForbidden(Forbidden),
+    /// The caller has had as many as its quota gives.
+    #[error(
+        "this caller's quota of {per_minute} {kind} a minute is spent: try again after Retry-After"
+    )]
+    QuotaSpent {
+        /// What the quota is of: "requests" or "fetches".
+        kind: &'static str,
+        /// How many a minute.
+        per_minute: NonZeroU32,
+        /// When there is one again.
+        retry_after: Duration,
+    },
     /// The path is neither of the vendor's two.
     #[error(
         "only the vendor's getAllContacts paths are served here: check the path against its documentation"
@@ -87,6 +108,20 @@ pub enum Error {
     Internal,
 }
 
+/// What a caller may not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Forbidden {
+    /// Read this stream.
+    #[error("read this stream: ask for it to be added to `streams`")]
+    Stream,
+    /// Read this account.
+    #[error("read this account: ask for it to be added to `accounts`")]
+    Account,
+    /// Purge.
+    #[error("purge: ask for `may_purge`")]
+    Purge,
+}
+
 impl Error {
     /// An error out of a tower stack: one of these, or one of tower's own, which says by its type what happened.
     pub fn from_tower(error: tower::BoxError) -> Self {
@@ -105,6 +140,9 @@ impl Error {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::BadRequest(_) | Self::UnexpectedBody => "bad-request",
+            Self::CallerUnknown => "caller-unknown",
+            Self::CallerForbidden(_) => "caller-forbidden",
+            Self::QuotaSpent { .. } => "quota-spent",
             Self::NotFound => "not-found",
             Self::StreamUnknown => "stream-unknown",
             Self::MethodNotAllowed => "method-not-allowed",

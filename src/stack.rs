@@ -21,7 +21,8 @@ use crate::cache::{Answer, serve};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::contacts::{Ask, Page};
-use crate::edge::{Body, admit, measure, rescue, respond, route, trace};
+use crate::edge::callers::Callers;
+use crate::edge::{Body, admit, identify, measure, quota, rescue, respond, route, trace};
 use crate::error::Error;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::client::Client;
@@ -64,6 +65,7 @@ pub fn stack(config: &Config, parts: &Parts) -> Edge {
 /// HTTP in, HTTP out.
 fn edge(config: &Config, parts: &Parts, cache: Cache) -> Edge {
     let Parts { clock, metrics, .. } = parts;
+    let callers = Callers::new(&config.callers, metrics, clock.now());
     let path = ServiceBuilder::new()
         .layer(trace::layer()) // names the request, so that refusals below have names too
         .layer(measure::layer(clock.clone(), metrics.clone())) // counts what the caller sees
@@ -71,6 +73,8 @@ fn edge(config: &Config, parts: &Parts, cache: Cache) -> Edge {
         .layer(admit::layer(parts.draining.clone())) // on its way out the gateway takes nothing more in
         .load_shed() // full means "no" at once, never a queue
         .concurrency_limit(config.listen.max_in_flight.get())
+        .layer(identify::layer(callers)) // who calls: nobody further in asks again
+        .layer(quota::layer(clock.clone())) // all requests of a caller count, so before anything is looked up
         .layer(route::layer(
             &config.listen,
             &config.upstream,

@@ -93,9 +93,18 @@ where
             };
             return ready(Ok(fetched)).boxed();
         }
-        let asker = wanted.asker.clone();
+        let (caller, asker, now) = (wanted.caller.clone(), wanted.asker(), self.clock.now());
+        let joins = book.awaits(&name);
         let launch = self.launch(&desk, move || Some(wanted));
-        let asked = book.ask(&name, asker, launch, self.clock.now());
+        let mut asked = book.ask(&name, asker, launch, now);
+        // The one who begins a fetch pays for it; who joins does not, and a refresh is for all.
+        if let Ok((id, _)) = asked
+            && !joins
+            && let Err(spent) = caller.take_fetch(now)
+        {
+            book.leave(&name, id);
+            asked = Err(spent);
+        }
         drop(book);
         desk.pump();
         match asked {

@@ -13,7 +13,7 @@ use tower::{BoxError, Layer, Service, layer};
 use super::coalesce::Fetches;
 use super::policy::{self, Limits, Verdict};
 use super::store::{Entry, Store};
-use super::{Answer, Fetched, How, Served, Wanted, asker};
+use super::{Answer, Fetched, How, Served, Wanted};
 use crate::clock::Clock;
 use crate::contacts::{Ask, Page, Read};
 use crate::error::Error;
@@ -109,7 +109,7 @@ where
     S::Future: Send,
 {
     fn hit(&self, read: &Read, entry: &Entry, age: Duration) -> Answer {
-        entry.debt.add(age, asker(read).share);
+        entry.debt.add(age, read.caller.share.get());
         let fresh = age < entry.limits.fresh;
         let how = How::Hit {
             ttl: ttl(&entry.limits, age),

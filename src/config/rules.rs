@@ -8,6 +8,7 @@ use humantime::format_duration;
 use super::Config;
 use super::layers::Layers;
 use super::mistake::Way;
+use crate::edge::callers;
 use crate::setting::ForwardedHeader;
 
 /// Notes each rule that is broken, where one of its keys is written.
@@ -17,6 +18,7 @@ pub(super) fn check(config: &Config, layers: &mut Layers) {
         admin,
         upstream,
         cache,
+        callers,
         ..
     } = config;
 
@@ -68,15 +70,24 @@ pub(super) fn check(config: &Config, layers: &mut Layers) {
     );
 
     let named = |header: &ForwardedHeader| *header.name() == AUTHORIZATION;
-    if let Some(index) = upstream.forward_headers.iter().position(named)
-        && !upstream.accept_any_body
-    {
-        layers.note_at(
-            &key("upstream", "forward_headers").index(index),
-            "\"Authorization\" is never sent on to the vendor, which is shown only the gateway's own token: leave it \
-             out, or set upstream.accept_any_body if this is an upstream of another kind",
-        );
+    if let Some(index) = upstream.forward_headers.iter().position(named) {
+        let at = key("upstream", "forward_headers").index(index);
+        if !upstream.accept_any_body {
+            layers.note_at(
+                &at,
+                "\"Authorization\" is never sent on to the vendor, which is shown only the gateway's own token: leave \
+                 it out, or set upstream.accept_any_body if this is an upstream of another kind",
+            );
+        } else if !callers.is_empty() {
+            layers.note_at(
+                &at,
+                "\"Authorization\" is where callers show the gateway their tokens, which are not for others: leave it \
+                 out, or configure no [[callers]]",
+            );
+        }
     }
+
+    each_its_own(callers, layers);
 
     let max_bytes = key("cache", "max_bytes");
     let small = || "is less than any page takes: write a size such as \"64MiB\"".to_owned();
@@ -88,18 +99,36 @@ pub(super) fn check(config: &Config, layers: &mut Layers) {
     );
 }
 
+/// Notes names and tokens that two callers share.
+fn each_its_own(callers: &[callers::Settings], layers: &mut Layers) {
+    let all = Way::default().key("callers");
+    // Where an entry is wrong by itself it was left out here, and the others do not stand where they were written.
+    if in_doubt(layers, &all) {
+        return;
+    }
+    for (i, caller) in callers.iter().enumerate() {
+        let before = &callers[..i];
+        let same_name = before.iter().position(|other| other.name == caller.name);
+        let same_token = before
+            .iter()
+            .position(|other| other.token_sha256 == caller.token_sha256);
+        for (key, same) in [("name", same_name), ("token_sha256", same_token)] {
+            if let Some(first) = same {
+                layers.note_at(
+                    &all.index(i).key(key),
+                    format!("is the same as that of callers[{first}]: give each caller its own"),
+                );
+            }
+        }
+    }
+}
+
 /// Notes a broken rule between two keys: at the first that somebody wrote, with the text about that one.
 ///
 /// Nothing is noted about a key that is wrong by itself, nor where a file could not be read: the rule may be
 /// kept by what was meant.
 fn note(layers: &mut Layers, broken: bool, keys: [&Way; 2], whats: [String; 2]) {
-    let in_doubt = |key: &Way| {
-        let key = key.to_string();
-        let around =
-            |part: &str| part.is_empty() || key == part || key.starts_with(&format!("{part}."));
-        layers.mistakes.iter().any(|mistake| around(&mistake.key))
-    };
-    if !broken || keys.into_iter().any(in_doubt) {
+    if !broken || keys.into_iter().any(|key| in_doubt(layers, key)) {
         return;
     }
     let [first, second] = whats;
@@ -107,6 +136,17 @@ fn note(layers: &mut Layers, broken: bool, keys: [&Way; 2], whats: [String; 2]) 
         true => layers.note_at(keys[1], second),
         false => layers.note_at(keys[0], first),
     }
+}
+
+/// Whether something is wrong with a key itself, with what stands around it, or in it.
+fn in_doubt(layers: &Layers, key: &Way) -> bool {
+    let key = key.to_string();
+    let within = |one: &str, other: &str| {
+        let rest = one.strip_prefix(other);
+        other.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    let mut mistakes = layers.mistakes.iter();
+    mistakes.any(|mistake| within(&key, &mistake.key) || within(&mistake.key, &key))
 }
 
 fn same_port(one: SocketAddr, other: SocketAddr) -> bool {

@@ -81,7 +81,7 @@ fn a_mistake_is_told_with_its_place_its_key_and_what_to_write() {
         ),
         (
             "# ü\n[shared]\nurl = 1",
-            "f.toml:2:2: shared: unknown key (known keys: listen, admin, upstream, credentials, cache, allowance, telemetry)",
+            "f.toml:2:2: shared: unknown key (known keys: listen, admin, upstream, credentials, cache, allowance, callers, telemetry)",
         ),
         (
             "listen.\"a b\" = 1",
@@ -255,7 +255,7 @@ fn a_mistake_in_the_environment_is_told_with_the_variable_as_it_was_written() {
         (
             "Contacts_Gateway__Nonsense__X",
             "1",
-            "nonsense: unknown key (known keys: admin, allowance, cache, credentials, listen, telemetry, upstream)",
+            "nonsense: unknown key (known keys: admin, allowance, cache, callers, credentials, listen, telemetry, upstream)",
         ),
         (
             "CONTACTS_GATEWAY__CACHE__FRESH_FOR",
@@ -300,7 +300,13 @@ fn a_mistake_in_the_environment_is_told_with_the_variable_as_it_was_written() {
 
 #[test]
 fn whatever_stands_at_a_key_is_taken_or_is_a_mistake_about_that_key() {
-    let entry = "client_id = \"a\"\nstream = \"a\"\n";
+    let entries = [
+        (
+            "credentials",
+            "client_id = \"a\"\nstream = \"a\"\n".to_owned(),
+        ),
+        ("callers", caller("a", 'a')),
+    ];
     let values = [
         "0",
         "-1",
@@ -340,28 +346,131 @@ fn whatever_stands_at_a_key_is_taken_or_is_a_mistake_about_that_key() {
             );
         }
     }
-    let entries = &schema["properties"]["credentials"]["items"]["properties"];
-    for (key, value) in entries
-        .as_object()
-        .unwrap()
-        .keys()
-        .flat_map(|key| values.map(|value| (key, value)))
-    {
-        let others: String = entry
-            .lines()
-            .filter(|line| !line.starts_with(key.as_str()))
-            .map(|line| format!("{line}\n"))
-            .collect();
-        let file = format!(
-            "[[credentials]]\n{others}{key} = {value}\n[[credentials]]\n{others}{key} = {value}"
-        );
-        for line in load(&file, &[]).err().iter().flat_map(Mistakes::iter) {
-            assert!(
-                line.key.starts_with("credentials"),
-                "{key} = {value}: {line}"
-            );
+    for (list, entry) in &entries {
+        let known = &schema["properties"][list]["items"]["properties"];
+        let keys = known.as_object().unwrap().keys();
+        for (key, value) in keys.flat_map(|key| values.map(|value| (key, value))) {
+            let others: String = entry
+                .lines()
+                .filter(|line| !line.starts_with(key.as_str()) && !line.starts_with('['))
+                .map(|line| format!("{line}\n"))
+                .collect();
+            let one = format!("[[{list}]]\n{others}{key} = {value}\n");
+            for line in load(&one.repeat(2), &[])
+                .err()
+                .iter()
+                .flat_map(Mistakes::iter)
+            {
+                assert!(line.key.starts_with(list), "{key} = {value}: {line}");
+            }
         }
     }
+}
+
+#[test]
+fn nonsense_about_a_caller_is_refused_with_what_is_wrong_with_it() {
+    let good = caller("a", 'a');
+    for (wrong, key, why) in [
+        (
+            "requests_per_minute = 0",
+            "requests_per_minute",
+            "1 or more",
+        ),
+        ("fetches_per_minute = -1", "fetches_per_minute", "1 or more"),
+        ("share = 0", "share", "1 or more"),
+        ("streams = []", "streams", "must not be empty"),
+        ("accounts = []", "accounts", "must not be empty"),
+        ("streams = [\"a\", \"b/c\"]", "streams[1]", "an id is"),
+        ("accounts = [\"..\"]", "accounts[0]", "an id is"),
+        ("streams = \"*\"", "streams", "a list in square brackets"),
+        (
+            "certificate = \"spiffe://a\"",
+            "certificate",
+            "unknown key (known keys: name, token_sha256, streams, accounts, ",
+        ),
+    ] {
+        let told = mistakes(&format!("{good}{wrong}"), &[]);
+        let key = format!("callers[0].{key}: ");
+        assert!(told.len() == 1 && told[0].contains(&key), "{told:?}");
+        assert!(told[0].contains(why), "{told:?}");
+    }
+    for (entry, key) in [
+        (caller("anonymous", 'a'), "callers[0].name: "),
+        (caller("a b", 'a'), "callers[0].name: "),
+        (caller("a", 'g'), "callers[0].token_sha256: "),
+    ] {
+        let told = mistakes(&entry, &[]);
+        assert!(told.len() == 1 && told[0].contains(key), "{told:?}");
+    }
+    let lists = "streams = [\"a\", \"b/c\"]\naccounts = [\"b/c\"]\n";
+    let file = format!("{good}{lists}{}{lists}", caller("b", 'b'));
+    let told = mistakes(&file, &[]);
+    let keys: Vec<&str> = told
+        .iter()
+        .map(|line| line.split(": ").nth(1).unwrap())
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "callers[0].streams[1]",
+            "callers[0].accounts[0]",
+            "callers[1].streams[1]",
+            "callers[1].accounts[0]",
+        ],
+        "{told:?}"
+    );
+    let told = mistakes("[[callers]]\nname = \"a\"", &[]);
+    assert_eq!(
+        told,
+        ["f.toml:1:1: callers[0].token_sha256: is missing: there is no default for it"]
+    );
+}
+
+#[test]
+fn each_caller_has_a_name_and_a_token_of_its_own() {
+    assert_eq!(
+        load(&(caller("a", '1') + &caller("b", '2')), &[])
+            .unwrap()
+            .callers
+            .len(),
+        2
+    );
+    let file = caller("a", '1') + &caller("b", '2') + &caller("a", '3') + &caller("c", '2');
+    assert_eq!(
+        mistakes(&file, &[]),
+        [
+            "f.toml:8:1: callers[2].name: is the same as that of callers[0]: give each caller its own",
+            "f.toml:12:1: callers[3].token_sha256: is the same as that of callers[1]: give each caller its own",
+        ]
+    );
+    let file = "[[callers]]\nname = 5\n".to_owned() + &caller("a", '1') + &caller("a", '1');
+    assert!(
+        mistakes(&file, &[])
+            .iter()
+            .all(|line| !line.contains("same")),
+        "nothing of the others where one is wrong by itself"
+    );
+}
+
+#[test]
+fn the_field_that_callers_are_known_by_is_not_sent_on() {
+    let sent_on =
+        "[upstream]\naccept_any_body = true\nforward_headers = [\"Accept\", \"authorization\"]\n";
+    assert!(load(sent_on, &[]).is_ok());
+    let told = mistakes(&(sent_on.to_owned() + &caller("a", '1')), &[]);
+    assert!(told.len() == 1, "{told:?}");
+    assert!(
+        told[0].starts_with(
+            "f.toml:3:30: upstream.forward_headers[1]: \"Authorization\" is where callers show"
+        ),
+        "{told:?}"
+    );
+    let either = sent_on.replace("true", "false") + &caller("a", '1');
+    let told = mistakes(&either, &[]);
+    assert!(
+        told.len() == 1 && told[0].contains("never sent on"),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -432,6 +541,9 @@ fn what_may_be_a_secret_is_never_repeated() {
         "[[credentials]]\nstream = \"a\"\nclient_id = \"a\"\nsecret_file = 7777",
         "[[credentials]]\nstream = \"a\"\nclient_id = \"a\"\nsecret_file = 77777777777777777777",
         "[[credentials]]\nsecret = \"hunter2\nstream = \"a\"",
+        "[[callers]]\nname = \"a\"\ntoken_sha256 = \"hunter2\"",
+        "[[callers]]\nname = \"a\"\ntoken = \"hunter2\"",
+        "[[callers]]\nname = \"a\"\ntoken_sha256 = 7777",
         "upstream.url = \"https://hunter2@host\"",
     ] {
         let told = mistakes(file, &[]).join("\n");
@@ -474,18 +586,20 @@ fn both_files_in_config_load() {
 }
 
 #[test]
-fn the_commented_entry_of_the_defaults_loads_once_it_is_uncommented() {
-    let start = DEFAULTS.find("# [[credentials]]").unwrap();
-    let entry = DEFAULTS[start..].split("\n\n").next().unwrap();
-    let entry: Vec<&str> = entry.lines().map(|line| &line[2..]).collect();
-    let config = load(&entry.join("\n"), &[]).unwrap();
-    assert_eq!(config.credentials.len(), 1);
-    let known = &Config::schema()["properties"]["credentials"]["items"]["properties"];
-    for key in known.as_object().unwrap().keys() {
-        assert!(
-            entry.iter().any(|line| line.contains(key)),
-            "{key} is shown"
-        );
+fn a_commented_entry_of_the_defaults_loads_once_it_is_uncommented() {
+    for list in LISTS {
+        let start = DEFAULTS.find(&format!("# [[{list}]]")).unwrap();
+        let entry = DEFAULTS[start..].split("\n\n").next().unwrap();
+        let entry: Vec<&str> = entry.lines().map(|line| &line[2..]).collect();
+        let config = load(&entry.join("\n"), &[]).unwrap();
+        assert_eq!(config.credentials.len() + config.callers.len(), 1);
+        let known = &Config::schema()["properties"][list]["items"]["properties"];
+        for key in known.as_object().unwrap().keys() {
+            assert!(
+                entry.iter().any(|line| line.contains(key)),
+                "{key} is shown"
+            );
+        }
     }
 }
 
@@ -550,8 +664,8 @@ fn the_schema_describes_every_key_refuses_others_and_requires_only_what_has_no_d
 
 #[test]
 fn what_is_in_effect_reads_back_as_the_same_settings() {
-    let file = "cache.fresh_for = \"30s\"\n[[credentials]]\nstream = \"a\"\nclient_id = \"a\"\nsecret_env = \"A\"";
-    for file in ["", file] {
+    let file = "cache.fresh_for = \"30s\"\n[[credentials]]\nstream = \"a\"\nclient_id = \"a\"\nsecret_env = \"A\"\n";
+    for file in ["", file, &(file.to_owned() + &caller("a", '1'))] {
         let config = load(file, &[]).unwrap();
         let again = load(&config.to_toml(), &[]).unwrap();
         assert_eq!(config.to_toml(), again.to_toml());
@@ -565,6 +679,12 @@ fn the_hash_is_short_and_differs_where_a_setting_does() {
     let hash = load("", &[]).unwrap().hash();
     assert_eq!(hash.len(), 16);
     assert_ne!(hash, load("cache.fresh_for = \"30s\"", &[]).unwrap().hash());
+}
+
+/// An entry of three lines, whose token's digest is this digit over and over.
+fn caller(name: &str, digit: char) -> String {
+    let digest = digit.to_string().repeat(64);
+    format!("[[callers]]\nname = {name:?}\ntoken_sha256 = {digest:?}\n")
 }
 
 fn load(text: &str, env: &[(&str, &str)]) -> Result<Config, Mistakes> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use http::{HeaderName, HeaderValue};
 
 use super::control::Directives;
-use super::{AccountId, ContactListId, StreamId};
+use super::{AccountId, Caller, ContactListId, StreamId};
 
 /// The vendor's two paths to the same lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -141,13 +141,15 @@ pub enum Ask {
 /// A page that somebody wants.
 #[derive(Clone, Debug)]
 pub struct Read {
+    /// Who wants it.
+    pub caller: Arc<Caller>,
     /// Which.
     pub key: PageKey,
     /// What of the caller's header goes to the vendor with it.
     pub forwarded: Forwarded,
-    /// What the caller's `Cache-Control` asks.
+    /// What the caller's `Cache-Control` asks, as far as it is obeyed.
     pub directives: Directives,
-    /// Whether the caller sent an `Authorization`, which never goes to the vendor.
+    /// Whether the caller sent an `Authorization` that is not for the gateway. It never goes to the vendor.
     pub authorized: bool,
 }
 

@@ -49,6 +49,15 @@ impl Directives {
         }
         asked
     }
+
+    /// Those alone that can only spare the vendor a call. A cache may leave out the others (RFC 9111 section 5.2.1).
+    pub fn sparing(self) -> Self {
+        Self {
+            only_if_cached: self.only_if_cached,
+            max_stale: self.max_stale,
+            ..Self::default()
+        }
+    }
 }
 
 /// Every directive of a message's `Cache-Control`, names in lower case, arguments without their quotes.
@@ -243,6 +252,12 @@ mod tests {
                 max_stale: Some(Duration::MAX),
             }
         );
+        let sparing = Directives {
+            only_if_cached: true,
+            max_stale: Some(Duration::MAX),
+            ..Directives::default()
+        };
+        assert_eq!(all.sparing(), sparing);
         assert!(of(&[("pragma", "no-cache")]).no_cache);
         assert!(!of(&[("pragma", "no-cache"), ("cache-control", "x")]).no_cache);
         assert_eq!(of(&[("cache-control", "max-age=x")]).max_age, None);

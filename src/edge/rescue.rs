@@ -15,7 +15,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Body as _;
 use serde::Serialize;
@@ -25,8 +27,9 @@ use tracing::{debug, error, info};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-use super::Body;
 use super::trace::Named;
+use super::{Body, quota};
+use crate::contacts::Standing;
 use crate::error::Error;
 use crate::telemetry::metrics::Metrics;
 
@@ -111,14 +114,36 @@ fn problem(failure: &Error, id: &str) -> Response<Body> {
     headers.insert(CONTENT_TYPE, json);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(wait) = retry_after(failure) {
-        // Rounded up, and never 0: whoever waits that long does not come too early.
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait).max(1)));
     }
-    if *failure == Error::MethodNotAllowed {
-        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, PURGE"));
+    match failure {
+        Error::MethodNotAllowed => {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, PURGE"));
+        }
+        Error::CallerUnknown => {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        Error::QuotaSpent {
+            kind,
+            per_minute,
+            retry_after,
+        } => quota::tell(
+            headers,
+            &[Standing {
+                kind,
+                per_minute: *per_minute,
+                left: 0,
+                more_in: *retry_after,
+            }],
+        ),
+        _ => {}
     }
     response
+}
+
+/// Rounded up: whoever waits that long does not come too early.
+pub(super) fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 /// The request's id as a URN, letter for letter, so that whoever searches for the id finds it. A UUID in another
@@ -138,6 +163,9 @@ fn presented(failure: &Error) -> (StatusCode, &'static str) {
         Error::BadRequest(_) | Error::UnexpectedBody => {
             (StatusCode::BAD_REQUEST, "The request breaks a rule")
         }
+        Error::CallerUnknown => (StatusCode::UNAUTHORIZED, "The caller is not known"),
+        Error::CallerForbidden(_) => (StatusCode::FORBIDDEN, "The caller may not do this"),
+        Error::QuotaSpent { .. } => (StatusCode::TOO_MANY_REQUESTS, "The caller's quota is spent"),
         Error::NotFound => (StatusCode::NOT_FOUND, "No such path"),
         Error::StreamUnknown => (StatusCode::NOT_FOUND, "No credentials for this stream"),
         Error::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "No such method here"),
@@ -173,12 +201,13 @@ fn presented(failure: &Error) -> (StatusCode, &'static str) {
     }
 }
 
-/// How long to wait before the next try, where waiting helps: every 503 says so.
+/// How long to wait before the next try, where waiting helps: every 429 and 503 says so.
 fn retry_after(failure: &Error) -> Option<Duration> {
     match failure {
         Error::UpstreamRefused { retry_after, .. }
         | Error::AllowanceSpent { retry_after }
-        | Error::UpstreamResting { retry_after } => Some(*retry_after),
+        | Error::UpstreamResting { retry_after }
+        | Error::QuotaSpent { retry_after, .. } => Some(*retry_after),
         Error::Overloaded | Error::Draining => Some(Duration::from_secs(1)),
         _ => None,
     }

@@ -35,6 +35,10 @@ pub struct Respond<S> {
 #[derive(Clone, Debug)]
 pub struct Ahead(pub Vec<Interim>);
 
+/// That the vendor gave the response that this is an extension of just now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct New;
+
 /// An ask, and what of its answer depends on what the caller has already.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -95,6 +99,9 @@ fn page(served: &Served, conditions: &Conditions) -> Response<Body> {
     };
     if !page.ahead.is_empty() {
         response.extensions_mut().insert(Ahead(page.ahead.clone()));
+    }
+    if matches!(served.how, How::Fetched { .. }) && served.age.as_secs() == 0 {
+        response.extensions_mut().insert(New);
     }
     let headers = response.headers_mut();
     headers.insert(AGE, HeaderValue::from(served.age.as_secs()));

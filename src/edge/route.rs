@@ -1,8 +1,8 @@
 //! From here inwards a request is an ask and no longer HTTP: every rule for requests is kept here, or broken here.
 //!
 //! What it refuses: hosts that are not ours, paths and methods that are not the vendor's, bodies, ids that are none,
-//! an account that is missing or contradicts itself, parameters that nobody allowed, streams without credentials. What it lets through is complete:
-//! nothing below looks at the request again.
+//! an account that is missing or contradicts itself, parameters that nobody allowed, what the caller has no right to,
+//! streams without credentials. What it lets through is complete: nothing below looks at the request again.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use http::{HeaderMap, Method, Request, Version};
 use hyper::body::Body;
 use tower::{Layer, Service, layer};
 
+use super::identify::Call;
 use super::respond::{Asked, Conditions};
 use crate::contacts::control::Directives;
 use crate::contacts::{AccountId, Api, Ask, Forwarded, ListKey, PageKey, Read};
@@ -59,7 +60,7 @@ struct Rules {
     extra_query: Vec<crate::setting::ExtraParameter>,
 }
 
-impl<S, B> Service<Request<B>> for Route<S>
+impl<S, B> Service<Call<B>> for Route<S>
 where
     S: Service<Asked, Error = Error>,
     B: Body,
@@ -72,8 +73,8 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        match self.rules.asked(&request) {
+    fn call(&mut self, call: Call<B>) -> Self::Future {
+        match self.rules.asked(&call) {
             Ok(asked) => Either::Right(self.inner.call(asked)),
             Err(refusal) => Either::Left(ready(Err(refusal))),
         }
@@ -81,7 +82,8 @@ where
 }
 
 impl Rules {
-    fn asked<B: Body>(&self, request: &Request<B>) -> Result<Asked, Error> {
+    fn asked<B: Body>(&self, call: &Call<B>) -> Result<Asked, Error> {
+        let Call { caller, request } = call;
         self.host(request)?;
         let (api, stream, list) = Api::split(request.uri().path()).ok_or(Error::NotFound)?;
         let purge = match *request.method() {
@@ -104,7 +106,9 @@ impl Rules {
                 "the header iid differs from the stream in the path: send the same, or none".into(),
             ));
         }
-        // Before memory is looked at: what is there of a stream ends with its credentials.
+        // Both before memory is looked at: what is there of others is not for this caller, and what is there of a
+        // stream ends with its credentials.
+        caller.may(&list, purge)?;
         if self.credentials.find(&list.stream).is_none() {
             return Err(Error::StreamUnknown);
         }
@@ -114,7 +118,9 @@ impl Rules {
                 conditions: Conditions::default(),
             });
         }
+        let directives = Directives::of(headers);
         let read = Read {
+            caller: caller.identity.clone(),
             key: PageKey {
                 list,
                 api,
@@ -123,8 +129,12 @@ impl Rules {
                 extra: query.extra,
             },
             forwarded: self.forwarded(headers),
-            directives: Directives::of(headers),
-            authorized: headers.contains_key(AUTHORIZATION),
+            directives: match caller.identity.may_refresh {
+                true => directives,
+                false => directives.sparing(),
+            },
+            // The one that the gateway knows its callers by ends here, and no answer can depend on it.
+            authorized: !caller.by_token && headers.contains_key(AUTHORIZATION),
         };
         Ok(Asked {
             ask: Ask::Read(read),

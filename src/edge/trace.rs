@@ -89,7 +89,8 @@ where
         let span = debug_span!(
             "request",
             request.id = named.id(),
-            http.route = named.route()
+            http.route = named.route(),
+            caller = tracing::field::Empty,
         );
         request.extensions_mut().insert(named);
         let answer = self.inner.call(request);

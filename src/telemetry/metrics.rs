@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 /// OpenTelemetry's buckets for the duration of HTTP requests, and finer ones below, because a hit takes microseconds.
@@ -73,6 +73,8 @@ metrics! {
     upstream_calls: IntCounterVec("contacts_gateway_upstream_calls_total", ["reason", "outcome"]);
     /// Calls that the vendor refused for its rate limit.
     upstream_refusals: IntCounterVec("contacts_gateway_upstream_refusals_total", []);
+    /// What callers' quotas refused: requests, and fetches for them. Under dry_run, what would have been refused.
+    quota_refusals: IntCounterVec("contacts_gateway_quota_refusals_total", ["caller", "kind"]);
     /// Tokens minted for calls to the vendor.
     tokens_minted: IntCounterVec("contacts_gateway_tokens_minted_total", ["algorithm"]);
     /// Requests answered with a failure, by its name.
@@ -171,6 +173,11 @@ impl Metrics {
     /// A token was minted.
     pub fn tokens_minted(&self, algorithm: &str) {
         self.tokens_minted.with_label_values(&[algorithm]).inc();
+    }
+
+    /// To count what a caller's quota refuses. Callers are those of the settings, so the series are few.
+    pub fn quota_refusals(&self, caller: &str, kind: &str) -> IntCounter {
+        self.quota_refusals.with_label_values(&[caller, kind])
     }
 
     /// A request was answered with a failure.

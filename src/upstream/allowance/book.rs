@@ -98,6 +98,11 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
         self.flights.get(key).map(|(_, flight)| flight)
     }
 
+    /// Whether callers wait for a key already.
+    pub fn awaits(&self, key: &K) -> bool {
+        self.waiting.contains_key(key)
+    }
+
     /// A caller wants a key that has to be fetched. It is told of the flight, or that there is none; dropping what it
     /// listens at without a word leaves its place, which [`Self::leave`] clears.
     ///

@@ -5,10 +5,13 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use contacts_gateway::cache::Answer;
+use contacts_gateway::clock::Clock;
 use contacts_gateway::config::Config;
 use contacts_gateway::contacts::Ask;
-use contacts_gateway::edge::{Body, respond, route};
+use contacts_gateway::edge::callers::Callers;
+use contacts_gateway::edge::{Body, identify, respond, route};
 use contacts_gateway::error::Error;
+use contacts_gateway::telemetry::metrics::Metrics;
 use contacts_gateway::upstream::credentials::Credentials;
 use futures_util::FutureExt;
 use futures_util::future::ready;
@@ -26,9 +29,11 @@ pub(crate) fn ask(
     request: Request<Full<Bytes>>,
     answer: impl Fn(&Ask) -> Answer,
 ) -> (Option<Ask>, Result<Response<Body>, Error>) {
-    let (config, credentials) = &*SETTINGS;
+    let (config, credentials, metrics) = &*SETTINGS;
+    let callers = Callers::new(&config.callers, metrics, Clock::system().now());
     let asked = RefCell::new(None);
     let response = ServiceBuilder::new()
+        .layer(identify::layer(callers))
         .layer(route::layer(
             &config.listen,
             &config.upstream,
@@ -46,8 +51,8 @@ pub(crate) fn ask(
     (asked.into_inner(), response)
 }
 
-/// Settings with credentials for every stream.
-static SETTINGS: LazyLock<(Config, Arc<Credentials>)> = LazyLock::new(|| {
+/// Settings with credentials for every stream, and no callers named.
+static SETTINGS: LazyLock<(Config, Arc<Credentials>, Arc<Metrics>)> = LazyLock::new(|| {
     let name = format!("contacts-gateway-fuzz-{}", std::process::id());
     let folder = std::env::temp_dir().join(name);
     std::fs::create_dir_all(&folder).unwrap();
@@ -61,5 +66,6 @@ static SETTINGS: LazyLock<(Config, Arc<Credentials>)> = LazyLock::new(|| {
     let config = Config::load(Some(&settings), std::iter::empty()).unwrap();
     let credentials = Credentials::load(&config.credentials).unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
-    (config, Arc::new(credentials))
+    let metrics = Metrics::new().unwrap();
+    (config, Arc::new(credentials), metrics)
 });

@@ -3,14 +3,15 @@
 use tower::service_fn;
 use tower::util::BoxCloneSyncService;
 
+use std::num::NonZeroU32;
 use std::sync::Mutex;
 
 use super::super::*;
 use crate::cache::store::Forget;
 use crate::cache::test_pages::{accounts, key, rules};
+use crate::contacts::Caller;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Reason;
-use crate::upstream::allowance::Asker;
 
 /// What is below: each call waits until the test lets it land.
 type Below = BoxCloneSyncService<Fetch, Page, Error>;
@@ -131,10 +132,12 @@ pub(super) fn wanted(list: &str, known: Option<Arc<Entry>>) -> Wanted {
         known,
         authorized: false,
         no_store: false,
-        asker: Asker {
-            caller: "anonymous".into(),
-            share: 1,
-        },
+        caller: Arc::new(Caller {
+            name: "anonymous".into(),
+            share: NonZeroU32::MIN,
+            may_refresh: true,
+            fetches: None,
+        }),
     }
 }
 

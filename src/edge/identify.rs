@@ -1,0 +1,119 @@
+//! Tells who calls, by the token in `Authorization: Bearer`.
+//!
+//! What it refuses: callers that the settings do not know. Behind the limit on requests in flight, so that guessing
+//! tokens costs no more than that; before all else, so that nobody unknown learns anything or spends anything. Where no
+//! callers are configured everybody is anonymous, and no token is looked at.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::{Either, Ready, ready};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Request};
+use tower::{Layer, Service, layer};
+use tracing::Span;
+
+use super::callers::{Caller, Callers};
+use crate::error::Error;
+
+/// The rung.
+pub fn layer<S>(callers: Callers) -> impl Layer<S, Service = Identify<S>> + Clone {
+    let callers = Arc::new(callers);
+    layer::layer_fn(move |inner| Identify {
+        callers: callers.clone(),
+        inner,
+    })
+}
+
+/// See [`layer()`].
+#[derive(Clone, Debug)]
+pub struct Identify<S> {
+    callers: Arc<Callers>,
+    inner: S,
+}
+
+/// A request, and who makes it.
+#[derive(Debug)]
+pub struct Call<B> {
+    /// Who.
+    pub(super) caller: Arc<Caller>,
+    /// What.
+    pub(super) request: Request<B>,
+}
+
+impl<S, B> Service<Request<B>> for Identify<S>
+where
+    S: Service<Call<B>, Error = Error>,
+{
+    type Response = S::Response;
+    type Error = Error;
+    type Future = Either<Ready<Result<S::Response, Error>>, S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let caller = self.callers.anonymous().or_else(|| {
+            let caller = self.callers.find(bearer(request.headers())?)?;
+            Span::current().record("caller", &*caller.identity.name);
+            Some(caller)
+        });
+        match caller.cloned() {
+            Some(caller) => Either::Right(self.inner.call(Call { caller, request })),
+            None => Either::Left(ready(Err(Error::CallerUnknown))),
+        }
+    }
+}
+
+/// The token of a request that carries exactly one (RFC 6750 section 2.1). Which letters it may have is left to those
+/// who make it: what counts is its digest.
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut fields = headers.get_all(AUTHORIZATION).iter();
+    let (field, None) = (fields.next()?, fields.next()) else {
+        return None;
+    };
+    let (scheme, rest) = field.as_bytes().split_at_checked("Bearer".len())?;
+    let token = rest.trim_ascii_start();
+    let apart = token.len() < rest.len() && !token.is_empty() && !token.contains(&b' ');
+    (apart && scheme.eq_ignore_ascii_case(b"Bearer")).then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_what_one_bearer_field_holds() {
+        let token = |fields: &[&'static str]| {
+            let fields = fields.iter().copied().map(HeaderValue::from_static);
+            let headers: HeaderMap = fields.map(|value| (AUTHORIZATION, value)).collect();
+            bearer(&headers).map(|token| String::from_utf8(token.to_vec()).unwrap())
+        };
+        for good in ["Bearer abc", "bearer abc", "BEARER abc", "Bearer   abc"] {
+            assert_eq!(token(&[good]).as_deref(), Some("abc"), "{good}");
+        }
+        assert_eq!(
+            token(&["Bearer a-b._~+/1=="]).as_deref(),
+            Some("a-b._~+/1==")
+        );
+        for bad in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearerabc",
+            "Basic abc",
+            "abc",
+            "Bearer a b",
+            "Token abc",
+            "Bear abc",
+            "Bearer,abc",
+        ] {
+            assert_eq!(token(&[bad]), None, "{bad}");
+        }
+        assert_eq!(token(&[]), None);
+        assert_eq!(token(&["Bearer abc", "Bearer abc"]), None, "repeated");
+    }
+}

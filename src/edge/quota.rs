@@ -1,0 +1,154 @@
+//! Keeps a caller to its `requests_per_minute`, and tells it how its quotas stand.
+//!
+//! What it refuses: a request too many. It stands before everything is looked up, because requests cost something
+//! whatever comes of them. The other quota, `fetches_per_minute`, is kept where fetches begin, in `cache::coalesce`.
+//!
+//! Quotas are told as draft-ietf-httpapi-ratelimit-headers has it. Clients pass over what a response with an age says
+//! of them, so only refusals and what the vendor has just given tell; a refusal becomes a response further out, in
+//! `rescue`.
+
+use std::task::{Context, Poll};
+
+use futures_util::future::{Either, MapOk, Ready, TryFutureExt, ready};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use sfv::{Integer, ListSerializer, StringRef, key_ref};
+use tower::{Layer, Service, layer};
+
+use super::Body;
+use super::callers::Caller;
+use super::identify::Call;
+use super::rescue::whole_seconds;
+use super::respond::New;
+use crate::clock::Clock;
+use crate::contacts::{Allotment, Standing};
+use crate::error::Error;
+
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// The rung.
+pub fn layer<S>(clock: Clock) -> impl Layer<S, Service = Quota<S>> + Clone {
+    layer::layer_fn(move |inner| Quota {
+        clock: clock.clone(),
+        inner,
+    })
+}
+
+/// See [`layer()`].
+#[derive(Clone, Debug)]
+pub struct Quota<S> {
+    clock: Clock,
+    inner: S,
+}
+
+type Told<F> = MapOk<F, Box<dyn FnOnce(Response<Body>) -> Response<Body> + Send>>;
+
+impl<S, B> Service<Call<B>> for Quota<S>
+where
+    S: Service<Call<B>, Response = Response<Body>, Error = Error>,
+{
+    type Response = Response<Body>;
+    type Error = Error;
+    /// Who has no quotas costs nothing here.
+    type Future = Either<S::Future, Either<Told<S::Future>, Ready<Result<Response<Body>, Error>>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, call: Call<B>) -> Self::Future {
+        if quotas(&call.caller).next().is_none() {
+            return Either::Left(self.inner.call(call));
+        }
+        let requests = call.caller.requests.as_ref();
+        if let Some(Err(spent)) = requests.map(|requests| requests.take(self.clock.now())) {
+            return Either::Right(Either::Right(ready(Err(spent))));
+        }
+        let (caller, clock) = (call.caller.clone(), self.clock.clone());
+        let told = self
+            .inner
+            .call(call)
+            .map_ok(Box::new(move |mut response: Response<Body>| {
+                if response.extensions().get::<New>().is_some() {
+                    let now = clock.now();
+                    let standings: Vec<_> =
+                        quotas(&caller).filter_map(|q| q.standing(now)).collect();
+                    tell(response.headers_mut(), &standings);
+                }
+                response
+            }) as Box<_>);
+        Either::Right(Either::Left(told))
+    }
+}
+
+fn quotas(caller: &Caller) -> impl Iterator<Item = &Allotment> {
+    let requests = caller.requests.iter();
+    requests.chain(caller.identity.fetches.iter())
+}
+
+/// Writes how quotas stand: `RateLimit-Policy: "requests";q=6000;w=60` and `RateLimit: "requests";r=12;t=1`, where `r`
+/// may be asked at once and in `t` seconds there is more.
+pub(super) fn tell(headers: &mut HeaderMap, standings: &[Standing]) {
+    let (mut policies, mut limits) = (ListSerializer::new(), ListSerializer::new());
+    for standing in standings {
+        let Ok(name) = StringRef::from_str(standing.kind) else {
+            continue;
+        };
+        let _ = policies
+            .bare_item(name)
+            .parameter(key_ref("q"), Integer::from(standing.per_minute.get()))
+            .parameter(key_ref("w"), Integer::from(60));
+        let _ = limits
+            .bare_item(name)
+            .parameter(key_ref("r"), Integer::from(standing.left))
+            .parameter(key_ref("t"), integer(whole_seconds(standing.more_in)));
+    }
+    for (field, list) in [(RATELIMIT_POLICY, policies), (RATELIMIT, limits)] {
+        let value = list
+            .finish()
+            .and_then(|text| HeaderValue::try_from(text).ok());
+        if let Some(value) = value {
+            headers.insert(field, value);
+        }
+    }
+}
+
+fn integer(seconds: u64) -> Integer {
+    seconds.try_into().unwrap_or(Integer::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn quotas_are_told_as_the_draft_writes_it() {
+        let standing = |kind, per_minute, left, millis| Standing {
+            kind,
+            per_minute: NonZeroU32::new(per_minute).unwrap(),
+            left,
+            more_in: Duration::from_millis(millis),
+        };
+        let mut headers = HeaderMap::new();
+        tell(&mut headers, &[]);
+        assert!(headers.is_empty(), "nothing where there is no quota");
+        tell(
+            &mut headers,
+            &[
+                standing("requests", 6000, 12, 10),
+                standing("fetches", 60, 0, 30_001),
+            ],
+        );
+        assert_eq!(
+            headers[RATELIMIT_POLICY],
+            "\"requests\";q=6000;w=60, \"fetches\";q=60;w=60"
+        );
+        assert_eq!(
+            headers[RATELIMIT],
+            "\"requests\";r=12;t=1, \"fetches\";r=0;t=31"
+        );
+    }
+}
