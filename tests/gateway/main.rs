@@ -9,6 +9,7 @@
 mod admin;
 mod answers;
 mod caching;
+mod callers;
 mod cli;
 mod coalescing;
 mod conditions;
@@ -20,6 +21,7 @@ mod layering;
 mod lifecycle;
 mod problems;
 mod protocol;
+mod quotas;
 mod readme;
 mod rules;
 mod secrecy;

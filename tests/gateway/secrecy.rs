@@ -6,6 +6,7 @@ use contacts_gateway::clock::Clock;
 use contacts_gateway::vendor::{Behaviour, Cut, Drip, Hollow, Message, Stall};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
+use crate::support::callers::caller_by;
 use crate::support::connection::Connection;
 use crate::support::process::{Serving, ask};
 use crate::support::{ACCOUNT, Answer, SECRET, STREAM, World, eventually, path, path_of};
@@ -16,6 +17,9 @@ const LIST: &str = "cl-n6-marked-3b1f";
 const BODY: &str = "marked-body-9d27";
 /// Stands in what callers send and should not.
 const TOLD: &str = "marked-caller-51ce";
+
+/// What the gateway knows its caller by.
+const TOKEN: &str = "canary-token-4e0b7d91c2";
 
 /// Escape codes, ends of lines, and what looks like a log line.
 const HOSTILE: &str = "\u{1b}[31m\u{7}\u{9b}marked-caller-51ce";
@@ -68,7 +72,7 @@ impl Run {
             "[telemetry]\nlog = \"trace\"\nlog_format = {format:?}\n\
              [upstream]\ntimeout = \"300ms\"\nconnect_timeout = \"300ms\"\nmax_body = \"64KiB\"\n\
              [listen]\nmax_in_flight = 2\nheader_timeout = \"300ms\"\ndrain_for = \"50ms\"\n"
-        );
+        ) + &caller_by(TOKEN, "known", "may_purge = true\nmay_refresh = true");
         let serving = Serving::before(&world.vendor.url(), &settings).await;
         Self {
             world,
@@ -79,9 +83,15 @@ impl Run {
     }
 
     async fn get(&mut self, list: &str) -> Answer {
-        let answer = self.serving.get(&path(list)).await;
+        let answer = self.ask(Method::GET, &path(list)).await;
         self.note(&format!("GET {list}"), &answer);
         answer
+    }
+
+    async fn ask(&self, method: Method, path: &str) -> Answer {
+        let url = format!("http://{}{path}", self.serving.callers);
+        let bearer = format!("Bearer {TOKEN}");
+        ask(method, &url, &[("authorization", &bearer)]).await
     }
 
     /// Keeps a problem for the search. The vendor's own answers are the caller's to have.
@@ -199,16 +209,14 @@ impl Run {
             self.world.vendor.behave(behaviour);
             // An account each: one that failed a few times would be left alone.
             let path = path_of(STREAM, &format!("{LIST}-{n}"), &format!("{ACCOUNT}-{n}"));
-            let answer = self.serving.get(&path).await;
+            let answer = self.ask(Method::GET, &path).await;
             self.note(&path, &answer);
         }
         self.world.vendor.behave(one());
 
         // A refused signature, a stream without credentials, and more at once than the settings let in.
-        let unknown = self
-            .serving
-            .get(&path_of("st-unknown", LIST, ACCOUNT))
-            .await;
+        let unknown = path_of("st-unknown", LIST, ACCOUNT);
+        let unknown = self.ask(Method::GET, &unknown).await;
         self.note("an unknown stream", &unknown);
         self.world.vendor.behave(Behaviour {
             stall: Some(Stall::BeforeHead),
@@ -222,7 +230,7 @@ impl Run {
             )
         };
         let lists: Vec<_> = (0..9).map(list).collect();
-        let many = lists.iter().map(|list| self.serving.get(list));
+        let many = lists.iter().map(|list| self.ask(Method::GET, list));
         let many = futures_util::future::join_all(many).await;
         let overloaded = many
             .iter()
@@ -261,7 +269,8 @@ impl Run {
         ] {
             let mut caller = Connection::to(&self.serving.callers).await;
             let bytes = format!(
-                "GET {target} HTTP/1.1\r\nhost: {TOLD}\r\n{fields}connection: close\r\n\r\n"
+                "GET {target} HTTP/1.1\r\nhost: {TOLD}\r\nauthorization: Bearer {TOKEN}\r\n\
+                 connection: close\r\n{fields}\r\n"
             );
             caller.send(&bytes).await;
             let answer = String::from_utf8(caller.rest().await).unwrap();
@@ -284,10 +293,9 @@ impl Run {
     }
 
     async fn operations(&mut self) {
-        let url = format!("http://{}{}", self.serving.callers, path(LIST));
-        let purged = ask(Method::from_bytes(b"PURGE").unwrap(), &url, &[]).await;
+        let purged = self.ask("PURGE".parse().unwrap(), &path(LIST)).await;
         assert_eq!(purged.status, StatusCode::OK);
-        let wrong_method = ask(Method::POST, &url, &[]).await;
+        let wrong_method = self.ask(Method::POST, &path(LIST)).await;
         self.note("POST", &wrong_method);
         self.get(LIST).await;
         for (method, path) in [
@@ -315,7 +323,10 @@ impl Run {
         let calls = self.world.vendor.calls();
         let mut caller = Connection::to(&self.serving.callers).await;
         caller
-            .send(crate::support::connection::request(&format!("{LIST}-last")))
+            .send(format!(
+                "GET {} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n\r\n",
+                path(&format!("{LIST}-last"))
+            ))
             .await;
         eventually("the call has begun", async || {
             (self.world.vendor.calls() > calls).then_some(())
@@ -338,6 +349,7 @@ impl Run {
         }
         for name in [
             "bad-request",
+            "caller-unknown",
             "upstream-garbled",
             "upstream-failed",
             "upstream-timed-out",
@@ -355,6 +367,7 @@ impl Run {
         let own: [(&str, String); 2] = [("stdout", ended.out), ("stderr", ended.err)];
         let never = [
             SECRET,
+            TOKEN,
             "eyJ",
             "999000",
             BODY,

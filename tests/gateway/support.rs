@@ -19,6 +19,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio::sync::oneshot;
 
+pub(crate) mod callers;
 pub(crate) mod connection;
 pub(crate) mod process;
 mod wire;
