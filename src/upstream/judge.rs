@@ -2,6 +2,7 @@
 //!
 //! Pure, but for where the work is done: a page of megabytes is read beside the runtime, not on it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,7 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::refusal::{Refusal, refusal};
+use super::refusal::{LONGEST, Refusal, refusal};
 use crate::contacts::control::delta_seconds;
 use crate::contacts::{Page, http_date};
 use crate::error::Error;
@@ -109,8 +110,7 @@ fn is_plain(headers: &HeaderMap) -> bool {
 
 /// The part of a success that is looked at. Reading it proves that all of the body is JSON.
 struct Envelope<'a> {
-    /// As JSON writes it: a copy of what may be megabytes would be made for nothing.
-    message: &'a str,
+    message: Cow<'a, str>,
 }
 
 impl<'a> Envelope<'a> {
@@ -131,9 +131,19 @@ impl<'a> Envelope<'a> {
         let fields: Fields<'a> = serde_json::from_str(text).ok()?;
         let message = fields.message.map_or("", RawValue::get);
         (fields.status == "success").then(|| Self {
-            message: message.strip_prefix('"').unwrap_or_default(),
+            message: string(message),
         })
     }
+}
+
+/// The text of a JSON string. It is copied only if it has escapes and could be a refusal, which is short: of megabytes
+/// a copy would be made for nothing.
+fn string(json: &str) -> Cow<'_, str> {
+    let text = json.strip_prefix('"').unwrap_or_default();
+    let most = 6 * LONGEST; // Each character may be an escape.
+    let escaped = text.len() < most && text.contains('\\');
+    let decoded = escaped.then(|| serde_json::from_str(json).ok()).flatten();
+    decoded.map_or(Cow::Borrowed(text), Cow::Owned)
 }
 
 /// The vendor's fields that callers see. What is not named here ends here: cookies, hop-by-hop fields, and all that
@@ -328,6 +338,24 @@ mod tests {
                 "{}",
                 String::from_utf8_lossy(&body)
             );
+        }
+    }
+
+    #[test]
+    fn a_refusal_in_a_success_is_known_however_json_spells_it() {
+        for (message, refused) in [
+            ("exceeded the per-minute rate limit", true),
+            (
+                "You\\u2019ve exceeded the per\\u002dminute rate limit",
+                true,
+            ),
+            ("\\ud800 exceeded the per-minute rate limit", true),
+            (r#"the \"rate limit\""#, false),
+        ] {
+            let body = format!(r#"{{"status":"success","message":"{message}"}}"#);
+            let judged = judge(&Response::new(body.into()), false);
+            let refusal = matches!(judged, Err(Error::UpstreamRefused { .. }));
+            assert_eq!(refusal, refused, "{message}: {judged:?}");
         }
     }
 }

@@ -20,7 +20,7 @@ const MINUTE: [&str; 2] = [
 const HOUR: &str = "exceeded the hourly rate limit";
 
 /// Refusals are short. What stands further in than this is somebody's data.
-const LONGEST: usize = 16 * 1024;
+pub(super) const LONGEST: usize = 16 * 1024;
 
 /// Whether an answer is a refusal. `text` is what may hold the message: of a success only its `message`, of anything
 /// else the whole body, since nobody documents where it stands.
