@@ -244,7 +244,9 @@ async fn until_signal(gateway: Gateway) -> Result<(), Failure> {
         let _ = told.await;
     };
     let signalled = async {
-        info!("{}: leaving", signals.next().await);
+        // Not within the macro, which does not evaluate what it does not log.
+        let signal = signals.next().await;
+        info!("{signal}: leaving");
         let _ = tell.send(());
         signals.next().await
     };

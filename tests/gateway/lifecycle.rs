@@ -86,6 +86,37 @@ async fn either_signal_drains_and_ends_with_0() {
 }
 
 #[tokio::test]
+async fn it_serves_until_it_is_told_to_leave_however_little_it_logs() {
+    let folder = Folder::new();
+    let file = settings_file(&folder, "telemetry.log = \"error\"\n");
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let place = free.local_addr().unwrap().to_string();
+    drop(free);
+    let mut program = Program::start(
+        &["--config", &file],
+        &[
+            ("CONTACTS_GATEWAY__LISTEN__ADDRESS", &place),
+            ("CONTACTS_GATEWAY__ADMIN__ADDRESS", "127.0.0.1:0"),
+        ],
+    );
+    let mut caller = eventually("it serves", async || {
+        let caller = TcpStream::connect(&place).await.ok()?;
+        Some(caller)
+    })
+    .await;
+    caller
+        .write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    caller.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    program.signal("TERM");
+    let ended = program.ended().await;
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""));
+}
+
+#[tokio::test]
 async fn for_the_drain_delay_it_is_unready_and_serves_on() {
     let world = World::new().await;
     let serving = Serving::before(&world.vendor.url(), "[listen]\ndrain_delay = \"1h\"").await;
