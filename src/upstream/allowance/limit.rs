@@ -71,6 +71,7 @@ pub struct Limit {
     probing: bool,
     /// How often the pause was doubled, as a factor.
     longer: u32,
+    /// When the latest refresh was due.
     last_refresh: Option<Instant>,
     grown_at: Instant,
     refused_at: Option<Instant>,
@@ -199,7 +200,7 @@ impl Limit {
         let reserve = self.settings.reserve as usize;
         self.reached |= self.log.len() + reserve + 1 >= self.whole();
         if kind == Kind::Refresh {
-            self.last_refresh = Some(now);
+            self.last_refresh = Some(self.due(now));
         }
         self.probing = self.pause.is_some();
         Call {
@@ -348,6 +349,13 @@ impl Limit {
         self.settings.window / self.whole() as u32
     }
 
+    /// When a refresh that goes now was due: whoever is to wake wakes a little late, and that is not to add up.
+    fn due(&self, now: Instant) -> Instant {
+        let due = self.last_refresh.map(|last| last + self.pace());
+        due.filter(|due| now.saturating_duration_since(*due) < self.pace())
+            .map_or(now, |due| due.min(now))
+    }
+
     fn cap(&self, kind: Kind) -> usize {
         let whole = self.whole();
         let reserve = match kind {
@@ -360,5 +368,40 @@ impl Limit {
     /// The first of the latest `n` calls.
     fn first_of(&self, n: usize) -> Option<Instant> {
         self.log.len().checked_sub(n).map(|at| self.log[at])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    #[test]
+    fn refreshes_that_go_late_do_not_slow_those_after_them() {
+        let settings = Settings {
+            calls: 59.try_into().unwrap(),
+            window: Duration::from_millis(6_100),
+            reserve: 1,
+            queue_deadline: Duration::from_millis(500),
+            pause: Duration::from_secs(6),
+            floor: 20.try_into().unwrap(),
+            hourly: 0,
+        };
+        let start = Clock::system().now();
+        let mut limit = Limit::new(settings, start);
+        let (mut now, mut went) = (start, Vec::new());
+        while now < start + Duration::from_secs(72) {
+            now = limit.slot(Kind::Refresh, now).unwrap() + Duration::from_millis(5);
+            let call = limit.send(Kind::Refresh, now);
+            limit.ended(call, Outcome::Answered, now);
+            went.push(now);
+        }
+        let minute = went
+            .iter()
+            .filter(|at| **at >= start + Duration::from_secs(12));
+        assert!(minute.count() >= 565, "58 in 6.1 s are 570 a minute");
+        for calls in went.windows(59) {
+            assert!(calls[58] - calls[0] >= Duration::from_millis(6_100));
+        }
     }
 }
