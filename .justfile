@@ -14,6 +14,10 @@ lint:
 test:
     tests/run tests
 
+# What the gateway makes of the allowance, beside nginx where that is installed: minutes
+allowance *runs:
+    cargo bench --locked --bench allowance -- {{ runs }}
+
 # The gateway, with flags for it
 run *flags:
     cargo run --release --locked -- {{ flags }}

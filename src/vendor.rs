@@ -66,6 +66,11 @@ pub struct Settings {
     pub clock: Clock,
     /// How far the vendor's wall clock is off from `clock`.
     pub skew: Skew,
+    /// How long pages take to be answered: one call after the other, and from the beginning again. Empty: not at all.
+    pub delays: Arc<[Duration]>,
+    /// Say in each page's message which call made it: `Contacts retrieved successfully (call 17)`, as [`Seen::call`]
+    /// counts.
+    pub numbered: bool,
 }
 
 /// How far one clock is off from another.
@@ -91,6 +96,8 @@ impl Default for Settings {
             leeway: Duration::ZERO,
             clock: Clock::system(),
             skew: Skew::None,
+            delays: Arc::default(),
+            numbered: false,
         }
     }
 }
@@ -188,15 +195,14 @@ impl Vendor {
         self.state.book().behaviour = behaviour;
     }
 
-    /// Counts calls of an account that somebody else made: they use the window up as its own would.
-    pub fn spend_elsewhere(&self, account: &AccountId, calls: u32) {
+    /// Counts calls of an account that somebody else made: they use the window up as its own would. Tells how many of
+    /// them were over the limit.
+    pub fn spend_elsewhere(&self, account: &AccountId, calls: u32) -> u32 {
         let now = self.state.settings.clock.now();
+        let limit = &self.state.settings.limit;
         let mut book = self.state.book();
-        for _ in 0..calls {
-            let _ = book
-                .windows
-                .admit(&self.state.settings.limit, account.as_str(), now);
-        }
+        let admitted = (0..calls).filter(|_| book.windows.admit(limit, account.as_str(), now));
+        calls - admitted.count() as u32
     }
 
     /// What happened so far.

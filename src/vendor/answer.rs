@@ -62,7 +62,7 @@ fn contacts(
     };
     let list = found.params.get("contactListId").unwrap_or_default();
     let mut book = state.book();
-    book.record(request);
+    let call = book.record(request, state.settings.clock.now());
     let reused = link.reused();
     if book.behaviour.cut == Some(Cut::WhenReused) && reused && book.behaviour.take(list).is_some()
     {
@@ -81,17 +81,27 @@ fn contacts(
             return Ok((refusal.plain()?, Behaviour::default()));
         }
     };
-    let (behaviour, refusal) = admitted(state, &mut book, list, asked.account);
+    let (mut behaviour, refusal) = admitted(state, &mut book, list, asked.account);
     if let Some(refusal) = refusal {
         book.stats.refused += 1;
         book.stats.over_limit += 1;
+        book.refuse_latest();
         return Ok((refusal.plain()?, behaviour));
+    }
+    let delays = &state.settings.delays;
+    if !delays.is_empty() {
+        behaviour.delay += delays[book.stats.answered as usize % delays.len()];
     }
     book.stats.answered += 1;
     // A large page takes its time to make: others need the book meanwhile.
     drop(book);
     let plain = match lists::page(list, asked.skip, asked.limit) {
-        Some(page) => Plain::page(page, behaviour.pad_to)?,
+        Some(mut page) => {
+            if state.settings.numbered {
+                page.message += &format!(" (call {call})");
+            }
+            Plain::page(page, behaviour.pad_to)?
+        }
         None => Refusal(StatusCode::NOT_FOUND, "Contact list not found").plain()?,
     };
     Ok((plain, behaviour))

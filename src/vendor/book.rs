@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use http::{HeaderMap, Method, Request, Version};
 use matchit::Router;
@@ -28,6 +29,8 @@ pub(super) struct Book {
     pub(super) behaviour: Behaviour,
     pub(super) stats: Stats,
     pub(super) requests: VecDeque<Seen>,
+    /// Requests ever written down.
+    recorded: u64,
     pub(super) windows: Windows,
     /// Token ids that were used, and until when they have to be remembered (seconds since 1970).
     used: HashMap<String, f64>,
@@ -67,6 +70,12 @@ pub struct Seen {
     pub headers: HeaderMap,
     /// The HTTP version it came by.
     pub version: Version,
+    /// When, by the stand-in's clock.
+    pub at: Instant,
+    /// Its number among the requests, from 1.
+    pub call: u64,
+    /// Whether it was refused for being over the limit.
+    pub over_limit: bool,
 }
 
 impl State {
@@ -103,7 +112,8 @@ impl State {
 }
 
 impl Book {
-    pub(super) fn record<B>(&mut self, request: &Request<B>) {
+    /// Writes a request down, and tells its number.
+    pub(super) fn record<B>(&mut self, request: &Request<B>, at: Instant) -> u64 {
         if self.requests.len() == REQUESTS_KEPT {
             self.requests.pop_front();
         }
@@ -116,7 +126,19 @@ impl Book {
                 .unwrap_or_default(),
             headers: request.headers().clone(),
             version: request.version(),
+            at,
+            call: self.recorded + 1,
+            over_limit: false,
         });
+        self.recorded += 1;
+        self.recorded
+    }
+
+    /// The latest request was over the limit.
+    pub(super) fn refuse_latest(&mut self) {
+        if let Some(seen) = self.requests.back_mut() {
+            seen.over_limit = true;
+        }
     }
 
     /// Whether this token id is new, as it is for nobody after this.

@@ -244,10 +244,41 @@ async fn the_sixty_first_call_of_a_minute_is_refused_with_the_documented_message
     );
     hand.forward(Duration::from_secs(60));
     assert_eq!(bench.ask("cl-n1", "").await.0, 200);
-    bench.vendor.spend_elsewhere(&ACCOUNT.parse().unwrap(), 59);
+    let elsewhere = |calls| {
+        let account = ACCOUNT.parse().unwrap();
+        bench.vendor.spend_elsewhere(&account, calls)
+    };
+    assert_eq!(elsewhere(59), 0);
     assert_eq!(bench.ask("cl-n1", "").await.0, 429, "somebody else's calls");
+    assert_eq!(elsewhere(2), 2);
+    let over: Vec<_> = bench.vendor.requests();
+    let over: Vec<_> = over.iter().filter(|seen| seen.over_limit).collect();
+    assert_eq!(
+        over.iter().map(|seen| seen.call).collect::<Vec<_>>(),
+        [61, 63]
+    );
+    assert_eq!(over[1].at - over[0].at, Duration::from_secs(60));
     assert_eq!(bench.vendor.stats().over_limit, 2);
     assert_eq!(bench.vendor.calls(), 63);
+}
+
+#[tokio::test]
+async fn calls_take_the_times_that_were_set_and_are_numbered_if_wanted() {
+    let bench = Bench::with(|settings| {
+        settings.delays = [Duration::ZERO, Duration::from_millis(30)].into();
+        settings.numbered = true;
+    });
+    for call in 1..=4 {
+        let before = bench.clock.now();
+        let (_, page) = bench.ask("cl-n1", "").await;
+        let message = format!("Contacts retrieved successfully (call {call})");
+        assert_eq!(page["message"], message);
+        let took = bench.clock.now() - before;
+        assert!(
+            call % 2 == 1 || took >= Duration::from_millis(30),
+            "{took:?}"
+        );
+    }
 }
 
 #[tokio::test]
