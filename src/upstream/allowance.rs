@@ -1,7 +1,7 @@
 //! The account's allowance: every call to the vendor passes here, whoever caused it, and waits for its turn.
 //!
 //! That holds by type: a [`Fetch`](super::Fetch) has a [`Permit`], and only this module makes one. The decisions are
-//! pure and stand in [`limit`], [`book`], [`ledger`] and [`turns`]; what is left here is a lock, a clock and a task that
+//! pure and stand in [`limit`], [`book`], [`ledger`] and `turns`; what is left here is a lock, a clock and a task that
 //! wakes when the next call may go.
 
 use std::collections::HashMap;
