@@ -19,6 +19,7 @@ pub(super) fn check(config: &Config, layers: &mut Layers) {
         upstream,
         cache,
         callers,
+        allowance,
         ..
     } = config;
 
@@ -54,6 +55,36 @@ pub(super) fn check(config: &Config, layers: &mut Layers) {
             [
                 format!("{less_for} is more than {table}.{more}, which is {more_for}"),
                 format!("{more_for} is less than {table}.{less}, which is {less_for}"),
+            ],
+        );
+    }
+
+    let (calls, floor) = (allowance.calls.get(), allowance.floor.get());
+    let (reserve, hourly) = (allowance.reserve, allowance.hourly);
+    for (broken, name, value, than, otherwise) in [
+        (floor > calls, "floor", floor, "more than", "less than"),
+        (
+            reserve >= calls,
+            "reserve",
+            reserve,
+            "not less than",
+            "not more than",
+        ),
+        (
+            hourly > 0 && hourly < calls,
+            "hourly",
+            hourly,
+            "less than",
+            "more than",
+        ),
+    ] {
+        note(
+            layers,
+            broken,
+            [&key("allowance", name), &key("allowance", "calls")],
+            [
+                format!("{value} is {than} allowance.calls, which is {calls}"),
+                format!("{calls} is {otherwise} allowance.{name}, which is {value}"),
             ],
         );
     }

@@ -511,6 +511,22 @@ fn a_rule_between_keys_is_told_at_the_one_that_was_written() {
             "1:10: upstream.connect_timeout: 20s is more than upstream.timeout, which is 10s",
         ),
         (
+            "allowance.calls = 19",
+            "1:11: allowance.calls: 19 is less than allowance.floor, which is 20",
+        ),
+        (
+            "allowance.floor = 60",
+            "1:11: allowance.floor: 60 is more than allowance.calls, which is 59",
+        ),
+        (
+            "allowance.reserve = 59",
+            "1:11: allowance.reserve: 59 is not less than allowance.calls, which is 59",
+        ),
+        (
+            "allowance.hourly = 58",
+            "1:11: allowance.hourly: 58 is less than allowance.calls, which is 59",
+        ),
+        (
             "admin.address = \"127.0.0.1:8080\"",
             "1:7: admin.address: takes the port of listen.address, 127.0.0.1:8080",
         ),
@@ -521,6 +537,8 @@ fn a_rule_between_keys_is_told_at_the_one_that_was_written() {
     ] {
         assert_eq!(mistakes(file, &[]), [format!("f.toml:{want}")]);
     }
+    let least = "[allowance]\ncalls = 1\nfloor = 1\nreserve = 0\nhourly = 1";
+    assert!(load(least, &[]).is_ok());
     let any = "listen.address = \"127.0.0.1:0\"\nadmin.address = \"127.0.0.1:0\"";
     assert!(load(any, &[]).is_ok(), "port 0 is a new one each time");
 }
