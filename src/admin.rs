@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -15,10 +15,12 @@ use tower::util::BoxCloneSyncService;
 
 use crate::cache::store::Forget;
 use crate::config::Config;
-use crate::contacts::StreamId;
+use crate::contacts::{AccountId, StreamId};
 use crate::edge::Body;
 use crate::error::Error;
 use crate::stack::{Edge, Parts};
+use crate::telemetry::metrics::Allowance;
+use crate::upstream::allowance::Standing;
 
 /// Whether callers are to be sent here.
 #[derive(Clone, Debug, Default)]
@@ -85,6 +87,7 @@ impl State {
         let Parts { metrics, store, .. } = &self.parts;
         let (entries, bytes) = store.holds();
         metrics.holds(entries, bytes);
+        metrics.allowances(&allowances(&self.parts));
         typed(
             "text/plain; version=0.0.4; charset=utf-8",
             Body::from(metrics.text()),
@@ -100,7 +103,7 @@ impl State {
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_seconds": uptime.as_secs(),
             "cache": { "entries": entries, "bytes": bytes, "max_bytes": self.max_bytes },
-            "accounts": {},
+            "accounts": accounts(&self.parts),
             "shared": { "configured": false, "up": false, "replicas": 1 },
             "settings": {
                 "hash": self.settings_hash,
@@ -108,6 +111,66 @@ impl State {
                 "last_reload": "ok",
             },
         }))
+    }
+}
+
+/// Every account that was asked for of late.
+fn accounts(parts: &Parts) -> serde_json::Map<String, serde_json::Value> {
+    let account = |(account, standing): (AccountId, Standing)| {
+        let standing = json!({
+            "limit": standing.limit,
+            "calls_in_window": standing.calls_in_window,
+            "next_call_in_seconds": seconds(standing.next_call_in),
+            "paused_for_seconds": seconds(standing.paused_for),
+            "waiting": standing.waiting,
+            "wanted": standing.wanted,
+            "refusals": standing.refusals,
+            "why": standing.why,
+        });
+        (account.as_str().to_owned(), standing)
+    };
+    let standings = parts.accounts.standings().into_iter();
+    standings.map(account).collect()
+}
+
+/// To the millisecond.
+fn seconds(time: Duration) -> f64 {
+    time.as_millis() as f64 / 1_000.0
+}
+
+/// The accounts as metrics show them: the busiest by name, the others together.
+fn allowances(parts: &Parts) -> Vec<(String, Allowance)> {
+    const BUSIEST: usize = 100;
+    let mut standings = parts.accounts.standings();
+    standings.sort_by(|(a, one), (b, other)| {
+        let more = other.calls_in_window.cmp(&one.calls_in_window);
+        more.then_with(|| a.as_str().cmp(b.as_str()))
+    });
+    let mut shown: Vec<_> = standings
+        .iter()
+        .take(BUSIEST)
+        .map(|(account, standing)| (account.as_str().to_owned(), allowance(standing)))
+        .collect();
+    let others = standings.iter().skip(BUSIEST);
+    let others = others.map(|(_, standing)| allowance(standing));
+    let together = |a: Allowance, b: Allowance| Allowance {
+        remaining: a.remaining + b.remaining,
+        limit: a.limit + b.limit,
+        paused: a.paused || b.paused,
+    };
+    shown.extend(
+        others
+            .reduce(together)
+            .map(|other| ("other".to_owned(), other)),
+    );
+    shown
+}
+
+fn allowance(standing: &Standing) -> Allowance {
+    Allowance {
+        remaining: standing.limit.saturating_sub(standing.calls_in_window),
+        limit: standing.limit,
+        paused: !standing.paused_for.is_zero(),
     }
 }
 

@@ -101,7 +101,8 @@ impl Gateway {
         let penalty = config.cache.usable_for;
         let allowance = config.allowance.clone();
         let parts = Parts {
-            accounts: Allowances::new(allowance, penalty, clock.clone(), tasks.clone()),
+            // Whoever waits for a call to be free is no fetch yet.
+            accounts: Allowances::new(allowance, penalty, clock.clone(), TaskTracker::new()),
             clock,
             store: Store::new(config.cache.max_bytes, metrics.clone()),
             metrics,

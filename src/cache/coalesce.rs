@@ -226,7 +226,7 @@ where
             redial: false,
             permit,
         };
-        let landing = self.upstream.oneshot(fetch).await.map(|page| {
+        let landing = self.upstream.clone().oneshot(fetch).await.map(|page| {
             let page = Arc::new(page);
             let debt = desk.open_debt();
             let kept = Entry::of(page.clone(), &sent, wanted.authorized, &self.rules, debt);
@@ -242,8 +242,25 @@ where
             (page, stored)
         });
         aloft.fetched = landing.is_ok();
+        let refused = matches!(landing, Err(Error::UpstreamRefused { .. }));
+        drop(aloft);
+        if refused && wanted.known.is_none() && wanted.reason == Reason::Miss {
+            self.once_more(&desk, wanted);
+        }
         // Nobody may be left to hear of it.
         let _ = land.send(landing);
+    }
+
+    /// The vendor refused it. It is tried once more when the account's pause is over, whether somebody waits or not.
+    fn once_more(&self, desk: &Desk, wanted: Wanted) {
+        let (name, asker) = (wanted.name(), wanted.asker());
+        let wanted = Wanted {
+            reason: Reason::Refresh,
+            ..wanted
+        };
+        let launch = self.launch(desk, move || Some(wanted));
+        desk.book().stays_wanted(&name, &asker, launch);
+        desk.pump();
     }
 }
 

@@ -75,6 +75,12 @@ metrics! {
     upstream_refusals: IntCounterVec("contacts_gateway_upstream_refusals_total", []);
     /// What callers' quotas refused: requests, and fetches for them. Under dry_run, what would have been refused.
     quota_refusals: IntCounterVec("contacts_gateway_quota_refusals_total", ["caller", "kind"]);
+    /// Calls of the vendor's that an account may still make in the window; "other": all accounts but the busiest 100.
+    allowance_remaining: IntGaugeVec("contacts_gateway_allowance_remaining", ["account"]);
+    /// Calls of the vendor's that an account may make in a window, as learnt.
+    allowance_limit: IntGaugeVec("contacts_gateway_allowance_limit", ["account"]);
+    /// Whether an account makes no calls for a while, after a refusal or failures: 0 or 1.
+    allowance_paused: IntGaugeVec("contacts_gateway_allowance_paused", ["account"]);
     /// Tokens minted for calls to the vendor.
     tokens_minted: IntCounterVec("contacts_gateway_tokens_minted_total", ["algorithm"]);
     /// Requests answered with a failure, by its name.
@@ -145,6 +151,28 @@ impl Metrics {
         self.cache_bytes.set(bytes.cast_signed());
     }
 
+    /// How the accounts stand now. Those that are not among them are gone.
+    pub fn allowances(&self, accounts: &[(String, Allowance)]) {
+        // Of two scrapes at once one may miss accounts; the next does not.
+        let gauges = [
+            &self.allowance_remaining,
+            &self.allowance_limit,
+            &self.allowance_paused,
+        ];
+        gauges.iter().for_each(|gauge| gauge.reset());
+        for (account, allowance) in accounts {
+            let values = [
+                allowance.remaining,
+                allowance.limit,
+                usize::from(allowance.paused),
+            ];
+            for (gauge, value) in gauges.iter().zip(values) {
+                let value = i64::try_from(value).unwrap_or(i64::MAX);
+                gauge.with_label_values(&[account.as_str()]).set(value);
+            }
+        }
+    }
+
     /// The vendor was called.
     pub fn upstream_call(
         &self,
@@ -210,6 +238,17 @@ impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Metrics")
     }
+}
+
+/// What metrics show of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// Calls it may still make.
+    pub remaining: usize,
+    /// Calls it may make in a window.
+    pub limit: usize,
+    /// Whether it makes none at present.
+    pub paused: bool,
 }
 
 /// A request that is under way.

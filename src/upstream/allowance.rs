@@ -25,6 +25,8 @@ pub mod ledger;
 pub mod limit;
 #[cfg(test)]
 mod study;
+#[cfg(test)]
+mod tests;
 mod turns;
 
 pub use book::{Asker, Book, Launch};
@@ -41,7 +43,7 @@ pub struct Settings {
     #[serde(with = "setting::positive_duration")]
     #[schemars(with = "setting::DurationText")]
     pub window: Duration,
-    /// Of the calls, those kept back for callers who wait for a page that is not cached.
+    /// Of the calls, those kept back for callers who wait for a page that is not cached: fewer than `calls`.
     pub reserve: u32,
     /// How long such a caller waits for its turn before it is told when to come back.
     #[serde(with = "setting::duration")]
@@ -51,9 +53,9 @@ pub struct Settings {
     #[serde(with = "setting::positive_duration")]
     #[schemars(with = "setting::DurationText")]
     pub pause: Duration,
-    /// Learning from refusals never goes below this many calls.
+    /// Learning from refusals never goes below this many calls: at most `calls`.
     pub floor: NonZeroU32,
-    /// A second limit, of calls in an hour, where the vendor has one; 0: none.
+    /// A second limit, of calls in an hour, where the vendor has one: at least `calls`. 0: none.
     pub hourly: u32,
 }
 
@@ -82,7 +84,7 @@ pub struct Desk<K, L> {
 }
 
 /// How an account stands, for operators.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Standing {
     /// Calls in a window, as learnt.
     pub limit: usize,
@@ -98,6 +100,8 @@ pub struct Standing {
     pub wanted: usize,
     /// Calls that the vendor refused.
     pub refusals: u64,
+    /// What explains the rest, for a person.
+    pub why: String,
 }
 
 impl<K, L> Allowances<K, L>
@@ -275,9 +279,10 @@ where
         let now = self.clock.now();
         match outcome {
             Some(outcome) => book.limit.ended(call, outcome, now),
-            None => book.limit.give_back(call),
+            None => book.give_back(call),
         }
-        let paused_for = book.standing(now).paused_for;
+        let pause = book.limit.pause();
+        let paused_for = pause.map_or(Duration::ZERO, |p| p.until.saturating_duration_since(now));
         drop(book);
         self.pump();
         paused_for
@@ -303,6 +308,7 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
             waiting: self.waiting(),
             wanted: self.wanted(),
             refusals: self.limit.refusals(),
+            why: self.limit.why(now),
         }
     }
 }

@@ -108,7 +108,7 @@ where
                 }
                 Err(error) => Err(error),
             };
-            if let Some(outcome) = spent(&page) {
+            if let Some(outcome) = spent(&page, fetch.redial) {
                 let paused_for = fetch.permit.ended(outcome);
                 if let Err(Error::UpstreamRefused { retry_after, .. }) = &mut page {
                     *retry_after = paused_for;
@@ -198,12 +198,13 @@ fn overhear(request: &mut Request<Empty<Bytes>>) -> Ahead {
 }
 
 /// What a call was to the account; nothing where none was made.
-fn spent(page: &Result<Page, Error>) -> Option<Outcome> {
+fn spent(page: &Result<Page, Error>, redial: bool) -> Option<Outcome> {
     match page {
         Ok(page) if page.status.is_server_error() => Some(Outcome::Failed),
         Ok(_) => Some(Outcome::Answered),
         Err(Error::UpstreamRefused { hourly: true, .. }) => Some(Outcome::Refused(Refusal::Hour)),
         Err(Error::UpstreamRefused { .. }) => Some(Outcome::Refused(Refusal::Minute)),
+        Err(Error::ConnectionLost) if !redial => Some(Outcome::Lost),
         Err(Error::StreamUnknown | Error::Internal) => None,
         Err(_) => Some(Outcome::Failed),
     }

@@ -7,6 +7,7 @@
 )]
 
 mod admin;
+mod allowance;
 mod answers;
 mod caching;
 mod callers;

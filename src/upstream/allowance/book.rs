@@ -4,7 +4,7 @@
 //! the greatest debt goes; among refreshes the greatest debt. Pure decisions: `now` is an argument, and a call goes by
 //! a closure that whoever asks brings along.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -40,25 +40,29 @@ pub struct Book<K, L> {
     /// What a caller who is turned away adds to a key's debt: the greatest age at which it would have been served.
     penalty: Duration,
     waiting: HashMap<K, Waiting<L>>,
+    /// Until when each of them waits, in the order they came, which is that of their ends too. Some have gone since.
+    ends: VecDeque<(Instant, u64, K)>,
     wanted: HashMap<usize, Want<K, L>>,
     /// Debts of keys that are not in memory: their callers were turned away.
     cold: HashMap<K, Arc<Debt>>,
     flights: HashMap<K, (u64, L)>,
-    turns: Turns<Arc<str>>,
+    turns: Turns,
     last_id: u64,
     /// Somebody wakes up when the next call may go.
     pub(super) driven: bool,
 }
 
 struct Waiting<L> {
+    /// In the order they came, which is that of their numbers.
     callers: Vec<Waiter<L>>,
+    /// The sum of their shares.
+    shares: u64,
     launch: Launch<L>,
 }
 
 struct Waiter<L> {
     id: u64,
     asker: Asker,
-    until: Instant,
     tell: oneshot::Sender<Told<L>>,
 }
 
@@ -68,6 +72,8 @@ struct Want<K, L> {
     launch: Launch<L>,
 }
 
+/// While room is left for others, who may have it is looked at again after so long.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Keys that are not in memory and wanted at most.
 const MOST_COLD: usize = 4_096;
 
@@ -79,10 +85,11 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
             queue_deadline: settings.queue_deadline,
             penalty,
             waiting: HashMap::new(),
+            ends: VecDeque::new(),
             wanted: HashMap::new(),
             cold: HashMap::new(),
             flights: HashMap::new(),
-            turns: Turns::default(),
+            turns: Turns::new(settings.window),
             last_id: 0,
             driven: false,
         }
@@ -116,41 +123,55 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
         now: Instant,
     ) -> Result<(u64, oneshot::Receiver<Told<L>>), Error> {
         let until = now + self.queue_deadline;
-        if !self.waiting.contains_key(key) {
-            let slot = self.limit.slot_after(self.before(&asker), now);
+        let first = !self.waiting.contains_key(key);
+        if first {
+            self.turns.asked(&asker, now);
+            let slot = self.slot_for(&asker, 0, now);
             if slot.is_some_and(|slot| slot > until) {
                 let refused = self.refusal(slot, now);
                 self.turned_away(key, &asker, Some(launch));
                 return Err(refused);
             }
             self.unwant(key);
-            let callers = Vec::new();
-            self.waiting
-                .insert(key.clone(), Waiting { callers, launch });
+            let waiting = Waiting {
+                callers: Vec::new(),
+                shares: 0,
+                launch,
+            };
+            self.waiting.insert(key.clone(), waiting);
         }
         self.last_id += 1;
         let (tell, told) = oneshot::channel();
         let id = self.last_id;
-        let waiter = Waiter {
-            id,
-            asker,
-            until,
-            tell,
-        };
         if let Some(waiting) = self.waiting.get_mut(key) {
-            waiting.callers.push(waiter);
+            self.turns.waits(&asker, first, now);
+            self.ends.push_back((until, id, key.clone()));
+            waiting.shares += u64::from(asker.share);
+            waiting.callers.push(Waiter { id, asker, tell });
         }
         Ok((id, told))
     }
 
     /// A caller hung up.
     pub fn leave(&mut self, key: &K, id: u64) {
-        if let Some(waiting) = self.waiting.get_mut(key) {
-            waiting.callers.retain(|waiter| waiter.id != id);
-            if waiting.callers.is_empty() {
-                self.waiting.remove(key);
-            }
+        self.take(key, id);
+    }
+
+    /// Takes a waiter out of the queue, and what was to launch its call where it was the last.
+    fn take(&mut self, key: &K, id: u64) -> Option<(Waiter<L>, Option<Launch<L>>)> {
+        let waiting = self.waiting.get_mut(key)?;
+        let callers = &mut waiting.callers;
+        let at = callers.binary_search_by_key(&id, |waiter| waiter.id).ok()?;
+        let waiter = callers.remove(at);
+        waiting.shares -= u64::from(waiter.asker.share);
+        self.turns.waits_no_more(&waiter.asker, at == 0);
+        let mut launch = None;
+        match callers.first() {
+            Some(next) if at == 0 => self.turns.leads(&next.asker),
+            Some(_) => {}
+            None => launch = self.waiting.remove(key).map(|waiting| waiting.launch),
         }
+        Some((waiter, launch))
     }
 
     /// A page was served that is no longer fresh.
@@ -167,7 +188,8 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
         self.wanted.insert(debt.place(), want);
     }
 
-    /// A flight is over. `debt`: of the page that was in memory before.
+    /// A flight is over. `debt`: of the page that was in memory before. A key that is not in memory is no longer wanted if
+    /// its call failed, unless somebody asks again.
     pub fn landed(&mut self, key: &K, id: u64, fetched: bool, debt: Option<&Debt>) {
         if let Some(debt) = debt {
             self.wanted.remove(&debt.place());
@@ -179,9 +201,23 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
             .is_some_and(|(flight, _)| *flight == id)
         {
             self.flights.remove(key);
+            self.uncold(key);
         }
         if fetched {
-            self.cold.remove(key);
+            self.uncold(key);
+        }
+    }
+
+    /// The vendor refused the call for a key that is not in memory. The callers go, the key stays wanted.
+    pub fn stays_wanted(&mut self, key: &K, asker: &Asker, launch: Launch<L>) {
+        if !self.waiting.contains_key(key) && !self.flights.contains_key(key) {
+            self.turned_away(key, asker, Some(launch));
+        }
+    }
+
+    fn uncold(&mut self, key: &K) {
+        if let Some(debt) = self.cold.remove(key) {
+            self.wanted.remove(&debt.place());
         }
     }
 
@@ -190,12 +226,20 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
         self.limit.ended(call, outcome, now);
     }
 
+    /// A call did not go after all.
+    pub fn give_back(&mut self, call: Call) {
+        self.limit.give_back(call);
+        self.turns.give_back(call.number);
+    }
+
     /// Lets go what may go, and tells those for whom nothing will in time.
     pub fn pump(&mut self, now: Instant) {
-        self.turn_away_the_late(now);
         while !self.waiting.is_empty() && self.may_go(Kind::Miss, now) {
-            self.launch_a_miss(now);
+            if !self.launch_a_miss(now) {
+                break;
+            }
         }
+        self.turn_away_the_late(now);
         while !self.wanted.is_empty() && self.may_go(Kind::Refresh, now) {
             if !self.launch_a_refresh(now) {
                 break;
@@ -210,9 +254,16 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
     pub fn wake(&self, now: Instant) -> Option<Instant> {
         let miss = (!self.waiting.is_empty()).then(|| self.limit.slot(Kind::Miss, now));
         let refresh = (!self.wanted.is_empty()).then(|| self.limit.slot(Kind::Refresh, now));
-        let callers = self.waiting.values().flat_map(|waiting| &waiting.callers);
-        let deadline = callers.map(|waiter| waiter.until).min();
-        [miss.flatten(), refresh.flatten(), deadline]
+        // What could go and did not leaves room for others. That changes when calls leave the window, and by itself.
+        let held = |slot: Instant| match slot > now {
+            true => slot,
+            false => {
+                let leaves = self.limit.next_leaves(now).unwrap_or(now + LOOK_AGAIN);
+                leaves.min(now + LOOK_AGAIN)
+            }
+        };
+        let end = self.ends.front().map(|(until, ..)| *until);
+        [miss.flatten().map(held), refresh.flatten().map(held), end]
             .into_iter()
             .flatten()
             .min()
@@ -238,71 +289,56 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
     }
 
     fn may_go(&self, kind: Kind, now: Instant) -> bool {
-        self.limit.slot(kind, now).is_some_and(|slot| slot <= now)
-    }
-
-    /// How many calls go before one of this caller's would, with the turns as they are.
-    fn before(&self, asker: &Asker) -> usize {
-        let mut keys: HashMap<&str, (usize, u32)> = HashMap::new();
-        for waiting in self.waiting.values() {
-            if let Some(first) = waiting.callers.first() {
-                let keys = keys
-                    .entry(&first.asker.caller)
-                    .or_insert((0, first.asker.share));
-                keys.0 += 1;
+        let free = self.limit.slot(kind, now).is_some_and(|slot| slot <= now);
+        free && match kind {
+            Kind::Miss => true,
+            Kind::Refresh => {
+                let limit = self.limit.whole();
+                let room = self.turns.room(limit, now);
+                room == 0 || self.limit.in_window(now) + room < self.limit.cap(kind)
             }
         }
-        let own = keys.remove(&*asker.caller).map_or(0, |(keys, _)| keys);
-        let others = keys.values().map(|(keys, share)| {
-            let turns = (own + 1) * *share as usize;
-            (*keys).min(turns.div_ceil(asker.share.max(1) as usize))
-        });
-        own + others.sum::<usize>()
     }
 
-    fn launch_a_miss(&mut self, now: Instant) {
-        let callers = self.waiting.values().flat_map(|waiting| &waiting.callers);
-        let Some(caller) = self
-            .turns
-            .next(callers.map(|waiter| &waiter.asker.caller))
-            .cloned()
-        else {
-            return;
+    /// When a call may go for a caller, if so many others go before those that wait.
+    fn slot_for(&self, asker: &Asker, further: usize, now: Instant) -> Option<Instant> {
+        let (before, own) = self.turns.before(asker);
+        let slot = self.limit.slot_after(before + further, now)?;
+        let spent = (self.limit.in_window(now), self.limit.whole());
+        Some(slot.max(self.turns.slot(&asker.caller, own + further, spent, now)))
+    }
+
+    /// Tells whether there was one to launch.
+    fn launch_a_miss(&mut self, now: Instant) -> bool {
+        let (spent, limit) = (self.limit.in_window(now), self.limit.whole());
+        let Some(caller) = self.turns.next(spent, limit, now) else {
+            return false;
         };
         let penalty = self.penalty.as_millis() as u64;
         let debt = |key: &K, waiting: &Waiting<L>| {
             let cold = self.cold.get(key).map_or(0, |debt| debt.owed());
-            let callers = waiting
-                .callers
-                .iter()
-                .map(|w| u64::from(w.asker.share) * penalty);
-            cold.saturating_add(callers.sum())
+            cold.saturating_add(waiting.shares.saturating_mul(penalty))
         };
-        let its = self.waiting.iter().filter(|(_, waiting)| {
-            waiting
-                .callers
-                .iter()
-                .any(|waiter| waiter.asker.caller == caller)
-        });
-        let Some(key) = its
-            .max_by_key(|(key, waiting)| debt(key, waiting))
-            .map(|(key, _)| key.clone())
-        else {
-            return;
-        };
-        let Some(Waiting { callers, launch }) = self.waiting.remove(&key) else {
-            return;
-        };
-        let share = callers
+        let its = |waiting: &Waiting<L>| waiting.callers.iter().any(|w| w.asker.caller == caller);
+        let key = self
+            .waiting
             .iter()
-            .find(|w| w.asker.caller == caller)
-            .map_or(1, |w| w.asker.share);
-        self.turns.took(&caller, share);
-        if let Some(flight) = self.launch(&key, launch, Kind::Miss, now) {
-            for (n, waiter) in callers.into_iter().enumerate() {
+            .filter(|(_, waiting)| its(waiting))
+            .max_by_key(|(key, waiting)| debt(key, waiting))
+            .map(|(key, _)| key.clone());
+        let Some((key, waiting)) = key.and_then(|key| self.waiting.remove_entry(&key)) else {
+            return false;
+        };
+        for (n, waiter) in waiting.callers.iter().enumerate() {
+            self.turns.waits_no_more(&waiter.asker, n == 0);
+        }
+        if let Some((call, flight)) = self.launch(&key, waiting.launch, Kind::Miss, now) {
+            self.turns.took(&caller, call.number, now);
+            for (n, waiter) in waiting.callers.into_iter().enumerate() {
                 let _ = waiter.tell.send(Ok((flight.clone(), n == 0)));
             }
         }
+        true
     }
 
     /// Tells whether there was one to launch.
@@ -328,47 +364,51 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
         true
     }
 
-    fn launch(&mut self, key: &K, launch: Launch<L>, kind: Kind, now: Instant) -> Option<L> {
+    fn launch(
+        &mut self,
+        key: &K,
+        launch: Launch<L>,
+        kind: Kind,
+        now: Instant,
+    ) -> Option<(Call, L)> {
         self.last_id += 1;
         let id = self.last_id;
         let call = self.limit.send(kind, now);
-        let flight = launch(call, id);
-        match &flight {
-            Some(flight) => {
-                self.flights.insert(key.clone(), (id, flight.clone()));
-            }
-            None => self.limit.give_back(call),
-        }
-        flight
+        let Some(flight) = launch(call, id) else {
+            self.limit.give_back(call);
+            return None;
+        };
+        self.flights.insert(key.clone(), (id, flight.clone()));
+        Some((call, flight))
     }
 
+    /// Who came first has to go first: they all wait for equally long.
     fn turn_away_the_late(&mut self, now: Instant) {
         let slot = self.limit.slot(Kind::Miss, now);
-        let late = |waiter: &Waiter<L>| {
-            waiter.until <= now || slot.is_some_and(|slot| slot > waiter.until)
-        };
-        let keys: Vec<K> = self
-            .waiting
-            .iter()
-            .filter(|(_, waiting)| waiting.callers.iter().any(late))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in keys {
-            let Some(mut waiting) = self.waiting.remove(&key) else {
+        let mut gone = 0;
+        while let Some((until, id, key)) = self.ends.pop_front() {
+            let waits = |waiting: &Waiting<L>| {
+                let found = waiting
+                    .callers
+                    .binary_search_by_key(&id, |waiter| waiter.id);
+                found.is_ok()
+            };
+            if !self.waiting.get(&key).is_some_and(waits) {
+                continue;
+            }
+            if until > now && slot.is_none_or(|slot| slot <= until) {
+                self.ends.push_front((until, id, key));
+                break;
+            }
+            let Some((waiter, launch)) = self.take(&key, id) else {
                 continue;
             };
-            let (gone, left): (Vec<_>, Vec<_>) = waiting.callers.into_iter().partition(late);
-            let mut launch = None;
-            if left.is_empty() {
-                launch = Some(waiting.launch);
-            } else {
-                waiting.callers = left;
-                self.waiting.insert(key.clone(), waiting);
-            }
-            for waiter in gone {
-                self.turned_away(&key, &waiter.asker, launch.take());
-                let _ = waiter.tell.send(Err(self.refusal(slot, now)));
-            }
+            // Those who go now may come back one after the other.
+            let slot = self.slot_for(&waiter.asker, gone, now);
+            gone += usize::from(launch.is_some());
+            let refused = self.refusal(slot, now);
+            self.turned_away(&key, &waiter.asker, launch);
+            let _ = waiter.tell.send(Err(refused));
         }
     }
 
@@ -399,9 +439,12 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
     }
 
     fn refusal(&self, slot: Option<Instant>, now: Instant) -> Error {
-        // While a probe is out nobody knows; it will be back by then.
+        // While a probe is out nobody knows when; nor, to the moment, while room is left for others.
         let slot = slot.unwrap_or(now + self.queue_deadline);
-        let retry_after = slot.saturating_duration_since(now);
+        let retry_after = match slot.saturating_duration_since(now) {
+            Duration::ZERO => LOOK_AGAIN,
+            wait => wait,
+        };
         match self.limit.pause().map(|pause| pause.cause) {
             Some(Cause::Resting) => Error::UpstreamResting { retry_after },
             _ => Error::AllowanceSpent { retry_after },

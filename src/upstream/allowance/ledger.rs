@@ -15,7 +15,7 @@ type Chunk = [AtomicU64; CHUNK];
 
 /// The debts of one account's pages.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub struct Ledger {
     chunks: Vec<Arc<Chunk>>,
     free: Arc<Mutex<Vec<usize>>>,
 }
@@ -30,7 +30,7 @@ pub struct Debt {
 
 impl Ledger {
     /// A place for another page, which owes nothing yet.
-    pub(super) fn open(&mut self) -> Debt {
+    pub fn open(&mut self) -> Debt {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         if free.is_empty() {
             let start = self.chunks.len() * CHUNK;
@@ -48,7 +48,7 @@ impl Ledger {
     }
 
     /// The place of the greatest debt among the pages that are wanted.
-    pub(super) fn greatest(&self) -> Option<usize> {
+    pub fn greatest(&self) -> Option<usize> {
         let mut greatest = (0, None);
         for (n, chunk) in self.chunks.iter().enumerate() {
             for (at, cell) in chunk.iter().enumerate() {

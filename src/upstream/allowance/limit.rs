@@ -29,6 +29,8 @@ pub enum Outcome {
     Refused(Refusal),
     /// No connection, no answer in time, a 5xx, garbage, or no to our credentials.
     Failed,
+    /// A connection that had been kept alive was dead. The vendor may have counted the call; of its health it says nothing.
+    Lost,
 }
 
 /// Why no call goes at present, until when.
@@ -53,8 +55,11 @@ pub enum Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
     at: Instant,
-    kind: Kind,
-    probe: bool,
+    pub(super) kind: Kind,
+    /// The pause that it is to end.
+    probe: Option<u64>,
+    /// Tells it from others of the same moment.
+    pub(super) number: u64,
 }
 
 /// One account's calls.
@@ -67,10 +72,14 @@ pub struct Limit {
     log: VecDeque<Instant>,
     hour: VecDeque<Instant>,
     pause: Option<Pause>,
+    /// Pauses so far. A probe ends the one it was sent in, and no later one.
+    pauses: u64,
     /// The call that ends the pause is out.
     probing: bool,
-    /// How often the pause was doubled, as a factor.
-    longer: u32,
+    /// What was refused since a call was last answered after a pause, and how often the pause was doubled, as a factor.
+    refused: Option<(Refusal, u32)>,
+    began_at: Instant,
+    sent: u64,
     /// When the latest refresh was due.
     last_refresh: Option<Instant>,
     grown_at: Instant,
@@ -101,6 +110,8 @@ const FAILURES: u32 = 3;
 const HOUR: Duration = Duration::from_secs(3_601);
 /// A pause after an hourly refusal, and the longest that doubling makes of it.
 const HOURLY_PAUSES: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(1_800));
+/// The other pause is doubled twice and no more.
+const LONGEST: u32 = 4;
 
 impl Limit {
     /// An account of which nothing is known: as if most of a window's calls had been made already.
@@ -108,15 +119,20 @@ impl Limit {
         let calls = settings.calls.get();
         let spent = calls * SPENT_BEFORE.0 / SPENT_BEFORE.1;
         let apart = settings.window / spent.max(1);
-        let log = (0..spent).rev().map(|n| now.checked_sub(apart * (n + 1)));
+        let log = (0..spent)
+            .rev()
+            .map(|n| now.checked_sub(apart * n + apart / 2));
         Self {
             limit: f64::from(calls),
             ceiling: f64::from(calls),
             log: log.flatten().collect(),
             hour: VecDeque::new(),
             pause: None,
+            pauses: 0,
             probing: false,
-            longer: 1,
+            refused: None,
+            began_at: now,
+            sent: 0,
             last_refresh: None,
             grown_at: now,
             refused_at: None,
@@ -136,9 +152,10 @@ impl Limit {
         if let Some(first) = self.first_of(self.cap(kind)) {
             slot = slot.max(first + self.settings.window);
         }
-        let hourly = self.settings.hourly as usize;
-        if hourly > 0 && self.hour.len() >= hourly {
-            slot = slot.max(self.hour[self.hour.len() - hourly] + HOUR);
+        if self.settings.hourly > 0 {
+            let most = self.less_reserve(self.settings.hourly as usize, kind);
+            let nth = self.hour.len().checked_sub(most);
+            slot = nth.map_or(slot, |nth| slot.max(self.hour[nth] + HOUR));
         }
         // While somebody else spends there are no bursts, of misses neither. At other times only refreshes are paced.
         let before = match kind {
@@ -151,28 +168,27 @@ impl Limit {
 
     /// When a miss may go that has so many others before it; nothing where that cannot be said.
     pub fn slot_after(&self, before: usize, now: Instant) -> Option<Instant> {
-        let first = self.slot(Kind::Miss, now)?;
-        let (cap, window) = (self.cap(Kind::Miss), self.settings.window);
-        let recent = self
-            .log
-            .iter()
-            .filter(|at| now.duration_since(**at) < window);
-        let recent: Vec<_> = recent.collect();
-        let free = cap.saturating_sub(recent.len());
-        if before < free {
-            return Some(
-                first
-                    + if self.is_careful(now) {
-                        self.pace() * before as u32
-                    } else {
-                        Duration::ZERO
-                    },
-            );
+        let mut first = self.slot(Kind::Miss, now)?;
+        if self.settings.hourly > 0 {
+            let nth = (self.hour.len() + before).checked_sub(self.settings.hourly as usize);
+            let at = nth.and_then(|nth| self.hour.get(nth));
+            first = at.map_or(first, |at| first.max(*at + HOUR));
         }
-        let nth = before - free + recent.len().saturating_sub(cap);
-        // Beyond the calls that are in the log, each window brings as many again.
-        let (windows, nth) = (nth / recent.len().max(1), nth % recent.len().max(1));
-        let at = recent.get(nth).map_or(now, |at| **at);
+        let (cap, window) = (self.cap(Kind::Miss), self.settings.window);
+        let recent = self.in_window(now);
+        let oldest = self.log.len() - recent;
+        let free = cap.saturating_sub(recent);
+        if before < free {
+            let paced = match self.is_careful(now) {
+                true => self.pace() * before as u32,
+                false => Duration::ZERO,
+            };
+            return Some(first + paced);
+        }
+        // So many calls have to leave the window first. Those that take their places stay as long as they did.
+        let leave = before - free + recent.saturating_sub(cap);
+        let (windows, nth) = (leave / recent.max(1), leave % recent.max(1));
+        let at = self.log.get(oldest + nth).copied().unwrap_or(now);
         Some(first.max(at + window * (windows as u32 + 1)))
     }
 
@@ -203,10 +219,12 @@ impl Limit {
             self.last_refresh = Some(self.due(now));
         }
         self.probing = self.pause.is_some();
+        self.sent += 1;
         Call {
             at: now,
             kind,
-            probe: self.probing,
+            probe: self.probing.then_some(self.pauses),
+            number: self.sent,
         }
     }
 
@@ -217,7 +235,11 @@ impl Limit {
                 log.remove(place);
             }
         }
-        if call.probe {
+        if call.kind == Kind::Refresh && self.last_refresh == Some(call.at) {
+            // The one before went long enough ago, or this one would not have been let go.
+            self.last_refresh = None;
+        }
+        if self.is_the_probe(call) {
             self.probing = false;
         }
     }
@@ -228,13 +250,21 @@ impl Limit {
             Outcome::Answered => self.answered(call, now),
             Outcome::Refused(refusal) => self.refused(call, refusal, now),
             Outcome::Failed => self.failed(call, now),
+            // The next call is the probe.
+            Outcome::Lost if self.is_the_probe(call) => self.probing = false,
+            Outcome::Lost => {}
         }
+    }
+
+    /// Whether it is for this call that no other goes.
+    fn is_the_probe(&self, call: Call) -> bool {
+        self.probing && call.probe == Some(self.pauses)
     }
 
     fn answered(&mut self, call: Call, now: Instant) {
         self.failures = 0;
-        if call.probe {
-            (self.probing, self.pause) = (false, None);
+        if self.is_the_probe(call) {
+            (self.probing, self.pause, self.refused) = (false, None, None);
         }
         if now.duration_since(self.grown_at) < self.settings.window {
             return;
@@ -253,53 +283,61 @@ impl Limit {
 
     fn refused(&mut self, call: Call, refusal: Refusal, now: Instant) {
         self.refusals += 1;
-        if self
-            .pause
-            .is_some_and(|pause| pause.cause == Cause::Refused)
-            && !call.probe
-        {
+        let probe = self.is_the_probe(call);
+        let paused = self.pause.is_some_and(|p| p.cause == Cause::Refused);
+        if paused && !probe {
             // Of the same moment as the one that began the pause: one event, not many.
             return;
         }
-        self.longer = if call.probe {
-            4.min(self.longer * 2)
-        } else {
-            1
-        };
-        if !call.probe {
-            let window = self.settings.window;
-            let recent = self
-                .log
-                .iter()
-                .filter(|at| now.duration_since(**at) < window);
-            let ours = recent.count().saturating_sub(1) as f64;
-            let floor = f64::from(self.settings.floor.get());
-            let had = ours.max(TRUST * self.limit).min(self.limit);
-            self.ceiling = had.max(floor);
-            self.limit = (SHRINK * self.ceiling).max(floor);
+        let before = self.refused.filter(|_| probe);
+        if before.is_none() {
+            self.learn(now);
         }
-        let length = match refusal {
-            Refusal::Minute => self.settings.pause * self.longer,
-            Refusal::Hour => (HOURLY_PAUSES.0 * self.longer).min(HOURLY_PAUSES.1),
+        let times = match before {
+            Some((kind, times)) if kind == refusal => times.saturating_mul(2),
+            _ => 1,
         };
-        (self.probing, self.reached, self.grown_at) = (false, false, now);
+        let (length, times) = match refusal {
+            Refusal::Minute => {
+                let times = times.min(LONGEST);
+                (self.settings.pause * times, times)
+            }
+            Refusal::Hour => {
+                let most = HOURLY_PAUSES
+                    .1
+                    .as_secs()
+                    .div_ceil(HOURLY_PAUSES.0.as_secs());
+                let times = times.min(most as u32);
+                ((HOURLY_PAUSES.0 * times).min(HOURLY_PAUSES.1), times)
+            }
+        };
+        self.refused = Some((refusal, times));
+        (self.reached, self.grown_at) = (false, now);
         self.refused_at = Some(now);
-        self.pause = Some(Pause {
-            cause: Cause::Refused,
-            until: now + length,
-        });
+        self.rest(Cause::Refused, now + length);
+    }
+
+    /// Somebody else has spent what we did not.
+    fn learn(&mut self, now: Instant) {
+        let ours = self.in_window(now).saturating_sub(1) as f64;
+        let floor = f64::from(self.settings.floor.get());
+        let had = ours.max(TRUST * self.limit).min(self.limit);
+        self.ceiling = had.max(floor);
+        self.limit = (SHRINK * self.ceiling).max(floor);
     }
 
     fn failed(&mut self, call: Call, now: Instant) {
-        self.failures += 1;
-        let rested = self.pause.is_some() && !call.probe;
-        if (call.probe || self.failures >= FAILURES) && !rested {
-            self.probing = false;
-            self.pause = Some(Pause {
-                cause: Cause::Resting,
-                until: now + REST,
-            });
+        self.failures = self.failures.saturating_add(1);
+        let due = self.failures >= FAILURES && self.pause.is_none();
+        if self.is_the_probe(call) || due {
+            self.rest(Cause::Resting, now + REST);
         }
+    }
+
+    fn rest(&mut self, cause: Cause, until: Instant) {
+        self.pauses += 1;
+        self.probing = false;
+        self.pause = Some(Pause { cause, until });
     }
 
     /// Why no call goes, while none does.
@@ -320,10 +358,14 @@ impl Limit {
     /// Calls in the window now.
     pub fn in_window(&self, now: Instant) -> usize {
         let window = self.settings.window;
-        self.log
-            .iter()
-            .filter(|at| now.duration_since(**at) < window)
-            .count()
+        let gone = |at: &Instant| now.saturating_duration_since(*at) >= window;
+        self.log.len() - self.log.partition_point(gone)
+    }
+
+    /// When the first of the calls in the window leaves it.
+    pub(super) fn next_leaves(&self, now: Instant) -> Option<Instant> {
+        let first = self.log.len() - self.in_window(now);
+        self.log.get(first).map(|at| *at + self.settings.window)
     }
 
     /// Calls that were refused.
@@ -333,11 +375,55 @@ impl Limit {
 
     /// Whether nothing is remembered that a new account would not be taken to have done.
     pub fn is_forgettable(&self, now: Instant) -> bool {
-        let quiet = self
-            .log
-            .back()
-            .is_none_or(|at| now.duration_since(*at) >= self.settings.window);
-        quiet && self.pause.is_none() && self.hour.is_empty() && !self.is_careful(now)
+        let past = |at: Option<&Instant>, for_: Duration| {
+            at.is_none_or(|at| now.saturating_duration_since(*at) >= for_)
+        };
+        let over = self.pause.map(|pause| pause.until);
+        past(self.log.back(), self.settings.window)
+            && past(self.hour.back(), HOUR)
+            && past(over.as_ref(), CAREFUL)
+            && !self.probing
+            && !self.is_careful(now)
+    }
+
+    /// Why the account stands as it does, for a person: what explains best that callers are turned away.
+    pub fn why(&self, now: Instant) -> String {
+        let since = |at: Option<Instant>| {
+            ago(at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at)))
+        };
+        let (limit, window) = (self.whole(), self.settings.window);
+        let hourly = self.settings.hourly as usize;
+        let in_an_hour = self
+            .hour
+            .iter()
+            .filter(|at| now.duration_since(**at) < HOUR);
+        match self.pause {
+            Some(_) if self.probing => {
+                "one call is out to see whether the vendor answers again".into()
+            }
+            Some(Pause {
+                cause: Cause::Refused,
+                ..
+            }) => format!("paused by a refusal {}", since(self.refused_at)),
+            Some(_) => format!("resting after {} failures in a row", self.failures),
+            None if hourly > 0 && in_an_hour.count() >= hourly => {
+                format!("all {hourly} calls of the hour are spent")
+            }
+            None if limit < self.settings.calls.get() as usize => {
+                format!("learnt from a refusal {}", since(self.refused_at))
+            }
+            None if self.is_careful(now) => {
+                format!("careful since a refusal {}", since(self.refused_at))
+            }
+            None if now.duration_since(self.began_at) < window => format!(
+                "new here {}: as if most of a window's calls had been made",
+                since(Some(self.began_at))
+            ),
+            None if self.in_window(now) >= limit => {
+                format!("all {limit} calls of the window are spent")
+            }
+            None => "as configured".into(),
+        }
     }
 
     fn is_careful(&self, now: Instant) -> bool {
@@ -356,18 +442,31 @@ impl Limit {
             .map_or(now, |due| due.min(now))
     }
 
-    fn cap(&self, kind: Kind) -> usize {
-        let whole = self.whole();
+    pub(super) fn cap(&self, kind: Kind) -> usize {
+        self.less_reserve(self.whole(), kind)
+    }
+
+    /// What of so many calls may be made for this.
+    fn less_reserve(&self, calls: usize, kind: Kind) -> usize {
         let reserve = match kind {
             Kind::Miss => 0,
-            Kind::Refresh => (self.settings.reserve as usize).min(whole / 3),
+            Kind::Refresh => (self.settings.reserve as usize).min(calls / 3),
         };
-        (whole - reserve).max(1)
+        (calls - reserve).max(1)
     }
 
     /// The first of the latest `n` calls.
     fn first_of(&self, n: usize) -> Option<Instant> {
         self.log.len().checked_sub(n).map(|at| self.log[at])
+    }
+}
+
+/// For a person.
+fn ago(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s ago"),
+        seconds @ 120..7_200 => format!("{} min ago", seconds / 60),
+        seconds => format!("{} h ago", seconds / 3_600),
     }
 }
 
