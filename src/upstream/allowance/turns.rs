@@ -112,8 +112,13 @@ impl Turns {
             .callers
             .iter()
             .filter(|(name, caller)| caller.waiting > 0 && self.may_have(name, spent, limit, now));
-        due.min_by(|(a, one), (b, other)| one.pass.total_cmp(&other.pass).then_with(|| a.cmp(b)))
-            .map(|(name, _)| name.clone())
+        due.min_by(|(a, one), (b, other)| {
+            one.pass
+                .total_cmp(&other.pass)
+                .then_with(|| one.calls.len().cmp(&other.calls.len()))
+                .then_with(|| a.cmp(b))
+        })
+        .map(|(name, _)| name.clone())
     }
 
     /// A call goes for this caller.
