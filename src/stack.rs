@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceBuilder;
 use tower::util::BoxCloneSyncService;
 
-use crate::cache::coalesce::{Accounts, Fetches};
+use crate::cache::coalesce::{Accounts, Fetches, Source};
 use crate::cache::policy::{Kind, Rules};
 use crate::cache::store::Store;
 use crate::cache::{Answer, serve};
@@ -106,14 +106,14 @@ fn cache(config: &Config, parts: &Parts, upstream: Upstream) -> Cache {
         clock: clock.clone(),
         metrics: metrics.clone(),
     };
-    let fetches = Fetches {
+    let fetches = Fetches::from(Source {
         rules,
         store: store.clone(),
         accounts: parts.accounts.clone(),
         clock: clock.clone(),
         tasks: tasks.clone(),
         upstream,
-    };
+    });
     let path = ServiceBuilder::new()
         // From memory where it may; a purge ends here. Its errors are the ones that callers see.
         .layer(serve::layer(memory, fetches.clone()))

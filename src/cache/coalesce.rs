@@ -42,9 +42,14 @@ pub struct Flight {
     landing: Shared<oneshot::Receiver<Landing>>,
 }
 
-/// The innermost part of the cache: makes fetches, and keeps what they bring. Clones share everything.
-#[derive(Clone, Debug)]
-pub struct Fetches<S> {
+/// The innermost part of the cache: makes fetches, and keeps what they bring. A clone costs next to nothing, since every
+/// hit makes some.
+#[derive(Debug)]
+pub struct Fetches<S>(Arc<Source<S>>);
+
+/// What it takes to fetch.
+#[derive(Debug)]
+pub struct Source<S> {
     /// What is kept, and for how long.
     pub rules: Arc<Rules>,
     /// Where.
@@ -59,9 +64,21 @@ pub struct Fetches<S> {
     pub upstream: S,
 }
 
+impl<S> From<Source<S>> for Fetches<S> {
+    fn from(source: Source<S>) -> Self {
+        Self(Arc::new(source))
+    }
+}
+
+impl<S> Clone for Fetches<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
 impl<S> Service<Wanted> for Fetches<S>
 where
-    S: Service<Fetch, Response = Page, Error = Error> + Clone + Send + 'static,
+    S: Service<Fetch, Response = Page, Error = Error> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
     type Response = Fetched;
@@ -75,14 +92,14 @@ where
     /// For a caller who waits.
     fn call(&mut self, wanted: Wanted) -> Self::Future {
         let name = wanted.name();
-        let desk = self.accounts.desk(&name.0.list.account);
+        let desk = self.0.accounts.desk(&name.0.list.account);
         let mut book = desk.book();
         if let Some(flight) = book.flight(&name).filter(|flight| flight.ticket.is_good()) {
             return landed(flight.landing.clone(), true).boxed();
         }
         // Between the caller's look-up and this one a fetch may have landed.
         let known = wanted.known.as_ref();
-        let found = self.store.entry(&name.0, &name.1);
+        let found = self.0.store.entry(&name.0, &name.1);
         if let Some(found) =
             found.filter(|found| !known.is_some_and(|known| Arc::ptr_eq(known, found)))
         {
@@ -93,7 +110,7 @@ where
             };
             return ready(Ok(fetched)).boxed();
         }
-        let (caller, asker, now) = (wanted.caller.clone(), wanted.asker(), self.clock.now());
+        let (caller, asker, now) = (wanted.caller.clone(), wanted.asker(), self.0.clock.now());
         let joins = book.awaits(&name);
         let launch = self.launch(&desk, move || Some(wanted));
         let mut asked = book.ask(&name, asker, launch, now);
@@ -161,12 +178,12 @@ impl Drop for Place {
 
 impl<S> Fetches<S>
 where
-    S: Service<Fetch, Response = Page, Error = Error> + Clone + Send + 'static,
+    S: Service<Fetch, Response = Page, Error = Error> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
     /// Has a page refreshed that was served although it is no longer fresh, when its turn comes.
     pub fn refresh(&self, read: &Read, entry: &Arc<Entry>) {
-        let desk = self.accounts.desk(&read.key.list.account);
+        let desk = self.0.accounts.desk(&read.key.list.account);
         let known: Weak<Entry> = Arc::downgrade(entry);
         let read = read.clone();
         let name = (read.key.clone(), read.forwarded.clone());
@@ -189,12 +206,12 @@ where
         Box::new(move |call, id| {
             let wanted = wanted()?;
             let (land, landing) = oneshot::channel();
-            let ticket = Arc::new(this.store.ticket(&wanted.key.list));
+            let ticket = Arc::new(this.0.store.ticket(&wanted.key.list));
             let flight = Flight {
                 ticket: ticket.clone(),
                 landing: landing.shared(),
             };
-            let tasks = this.tasks.clone();
+            let tasks = this.0.tasks.clone();
             tasks.spawn(this.fly(wanted, desk, (call, id), ticket, land));
             Some(flight)
         })
@@ -226,10 +243,10 @@ where
             redial: false,
             permit,
         };
-        let landing = self.upstream.clone().oneshot(fetch).await.map(|page| {
+        let landing = self.0.upstream.clone().oneshot(fetch).await.map(|page| {
             let page = Arc::new(page);
             let debt = desk.open_debt();
-            let kept = Entry::of(page.clone(), &sent, wanted.authorized, &self.rules, debt);
+            let kept = Entry::of(page.clone(), &sent, wanted.authorized, &self.0.rules, debt);
             let stored = match kept.filter(|_| !wanted.no_store) {
                 Some(kept) => ticket.store(&key, kept, &sent, wanted.known.as_ref()),
                 // Neither a failure nor a caller's wish says anything about the page that is in memory.

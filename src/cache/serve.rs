@@ -24,10 +24,8 @@ use crate::upstream::{Fetch, Reason};
 pub fn layer<S, U>(
     memory: Memory,
     fetches: Fetches<U>,
-) -> impl Layer<S, Service = Serve<S, U>> + Clone
-where
-    U: Clone,
-{
+) -> impl Layer<S, Service = Serve<S, U>> + Clone {
+    let memory = Arc::new(memory);
     layer::layer_fn(move |inner| Serve {
         memory: memory.clone(),
         fetches: fetches.clone(),
@@ -36,7 +34,7 @@ where
 }
 
 /// What it takes to answer from memory.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Memory {
     /// The pages.
     pub store: Store,
@@ -47,16 +45,26 @@ pub struct Memory {
 }
 
 /// See [`layer()`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Serve<S, U> {
-    memory: Memory,
+    memory: Arc<Memory>,
     fetches: Fetches<U>,
     inner: S,
 }
 
+impl<S: Clone, U> Clone for Serve<S, U> {
+    fn clone(&self) -> Self {
+        Self {
+            memory: self.memory.clone(),
+            fetches: self.fetches.clone(),
+            inner: self.inner.clone(),
+        }
+    }
+}
+
 impl<S, U> Service<Ask> for Serve<S, U>
 where
-    U: Service<Fetch, Response = Page, Error = Error> + Clone + Send + 'static,
+    U: Service<Fetch, Response = Page, Error = Error> + Clone + Send + Sync + 'static,
     U::Future: Send,
     S: Service<Wanted, Response = Fetched, Error = BoxError> + Clone + Send + 'static,
     S::Future: Send,
@@ -103,7 +111,7 @@ where
 
 impl<S, U> Serve<S, U>
 where
-    U: Service<Fetch, Response = Page, Error = Error> + Clone + Send + 'static,
+    U: Service<Fetch, Response = Page, Error = Error> + Clone + Send + Sync + 'static,
     U::Future: Send,
     S: Service<Wanted, Response = Fetched, Error = BoxError> + Clone + Send + 'static,
     S::Future: Send,

@@ -63,7 +63,7 @@ pub struct Call {
 }
 
 /// One account's calls.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Limit {
     settings: Settings,
     limit: f64,
@@ -166,30 +166,19 @@ impl Limit {
         Some(before.map_or(slot, |before| slot.max(before + self.pace())))
     }
 
-    /// When a miss may go that has so many others before it; nothing where that cannot be said.
+    /// When a miss may go that has so many others before it, if nothing else goes; nothing where that cannot be said.
     pub fn slot_after(&self, before: usize, now: Instant) -> Option<Instant> {
-        let mut first = self.slot(Kind::Miss, now)?;
-        if self.settings.hourly > 0 {
-            let nth = (self.hour.len() + before).checked_sub(self.settings.hourly as usize);
-            let at = nth.and_then(|nth| self.hour.get(nth));
-            first = at.map_or(first, |at| first.max(*at + HOUR));
+        let mut slot = self.slot(Kind::Miss, now)?;
+        if before > 0 {
+            // Played through: how calls leave the window depends on when they went.
+            let mut then = self.clone();
+            then.pause = None;
+            for _ in 0..before {
+                then.send(Kind::Miss, slot);
+                slot = then.slot(Kind::Miss, slot)?;
+            }
         }
-        let (cap, window) = (self.cap(Kind::Miss), self.settings.window);
-        let recent = self.in_window(now);
-        let oldest = self.log.len() - recent;
-        let free = cap.saturating_sub(recent);
-        if before < free {
-            let paced = match self.is_careful(now) {
-                true => self.pace() * before as u32,
-                false => Duration::ZERO,
-            };
-            return Some(first + paced);
-        }
-        // So many calls have to leave the window first. Those that take their places stay as long as they did.
-        let leave = before - free + recent.saturating_sub(cap);
-        let (windows, nth) = (leave / recent.max(1), leave % recent.max(1));
-        let at = self.log.get(oldest + nth).copied().unwrap_or(now);
-        Some(first.max(at + window * (windows as u32 + 1)))
+        Some(slot)
     }
 
     /// A call goes.

@@ -43,14 +43,14 @@ impl Bench {
             async move { landing.await.expect("a test that wants this panic") }
         });
         let clock = Clock::system();
-        let fetches = Fetches {
+        let fetches = Fetches::from(Source {
             rules: rules(),
             store: store.clone(),
             accounts: accounts(&clock, &tasks),
             clock,
             tasks: tasks.clone(),
             upstream: BoxCloneSyncService::new(below),
-        };
+        });
         Self {
             fetches,
             store,
@@ -104,7 +104,7 @@ impl Bench {
     /// That nothing is under way and nobody is waited for.
     pub(super) async fn is_at_rest(&self) {
         settle().await;
-        let desk = self.fetches.accounts.desk(&key("cl-1").list.account);
+        let desk = self.fetches.0.accounts.desk(&key("cl-1").list.account);
         let book = desk.book();
         assert_eq!((book.waiting(), book.wanted()), (0, 0));
         assert!(book.flight(&(key("cl-1"), none())).is_none());
