@@ -108,7 +108,7 @@ where
                 }
                 Err(error) => Err(error),
             };
-            if let Some(outcome) = spent(&page, fetch.redial) {
+            if let Some(outcome) = spent(&page, fetch.redial, settings.accept_any_body) {
                 let paused_for = fetch.permit.ended(outcome);
                 if let Err(Error::UpstreamRefused { retry_after, .. }) = &mut page {
                     *retry_after = paused_for;
@@ -198,14 +198,16 @@ fn overhear(request: &mut Request<Empty<Bytes>>) -> Ahead {
 }
 
 /// What a call was to the account; nothing where none was made.
-fn spent(page: &Result<Page, Error>, redial: bool) -> Option<Outcome> {
+fn spent(page: &Result<Page, Error>, redial: bool, any_body: bool) -> Option<Outcome> {
     match page {
-        Ok(page) if page.status.is_server_error() => Some(Outcome::Failed),
+        // Of an upstream of another kind a 5xx is an answer like any other.
         Ok(_) => Some(Outcome::Answered),
         Err(Error::UpstreamRefused { hourly: true, .. }) => Some(Outcome::Refused(Refusal::Hour)),
         Err(Error::UpstreamRefused { .. }) => Some(Outcome::Refused(Refusal::Minute)),
         Err(Error::ConnectionLost) if !redial => Some(Outcome::Lost),
         Err(Error::StreamUnknown | Error::Internal) => None,
+        // What the failure of one of its pages says of the others is not known, so it is not left alone for it.
+        Err(_) if any_body => Some(Outcome::Lost),
         Err(_) => Some(Outcome::Failed),
     }
 }

@@ -29,7 +29,8 @@ pub enum Outcome {
     Refused(Refusal),
     /// No connection, no answer in time, a 5xx, garbage, or no to our credentials.
     Failed,
-    /// A connection that had been kept alive was dead. The vendor may have counted the call; of its health it says nothing.
+    /// It says nothing of the vendor's health: a connection that had been kept alive was dead. The vendor may have counted
+    /// the call.
     Lost,
 }
 
