@@ -25,6 +25,8 @@
 //! - A purge is an [`Ask`](contacts::Ask) but never a [`PageKey`](contacts::PageKey): by its type it cannot reach the vendor.
 //! - The vendor's request is built from a `PageKey` alone, so nothing that is not in the key reaches the vendor.
 //! - A fetch is a task of its own. Callers wait for it; none of them owns it.
+//! - A [`Fetch`](upstream::Fetch) has a [`Permit`](upstream::allowance::Permit), which only the account's [`allowance`](upstream::allowance)
+//!   gives out: by its type no call to the vendor goes uncounted, or before its turn.
 //! - Every failure is an [`Error`](error::Error), named by what happened. One rung, [`edge::rescue`], turns them into statuses.
 //! - Time is an argument. Only [`clock`] reads one.
 //!
