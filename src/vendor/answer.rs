@@ -8,7 +8,6 @@ use http::header::{ALLOW, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, SERVER};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use matchit::Params;
 use serde::Serialize;
 use serde_json::json;
 
@@ -16,6 +15,7 @@ use super::book::{Book, State};
 use super::pour::Pour;
 use super::wire::Link;
 use super::{Behaviour, Cut, lists, misbehave};
+use crate::contacts::Api;
 
 /// Why hyper is to close a connection instead.
 pub(super) type Broken = Box<dyn std::error::Error + Send + Sync>;
@@ -56,11 +56,10 @@ fn contacts(
     link: &Link,
     request: &Request<Incoming>,
 ) -> Result<(Plain, Behaviour), Broken> {
-    let Ok(found) = state.routes.at(request.uri().path()) else {
+    let Some((_, stream, list)) = Api::split(request.uri().path()) else {
         let refusal = Refusal(StatusCode::NOT_FOUND, "There is no such path");
         return Ok((refusal.plain()?, Behaviour::default()));
     };
-    let list = found.params.get("contactListId").unwrap_or_default();
     let mut book = state.book();
     let call = book.record(request, state.settings.clock.now());
     let reused = link.reused();
@@ -74,7 +73,7 @@ fn contacts(
     if let Ok(account) = query.account {
         *book.stats.accounts.entry(account.to_owned()).or_default() += 1;
     }
-    let asked = match checked(state, &mut book, request, &found.params, &query) {
+    let asked = match checked(state, &mut book, request, stream, &query) {
         Ok(asked) => asked,
         Err(refusal) => {
             book.stats.refused += 1;
@@ -122,7 +121,7 @@ fn checked<'a>(
     state: &State,
     book: &mut Book,
     request: &Request<Incoming>,
-    path: &Params<'_, '_>,
+    stream: &str,
     query: &Query<'a>,
 ) -> Result<Asked<'a>, Refusal> {
     let bad = |message| Refusal(StatusCode::BAD_REQUEST, message);
@@ -130,7 +129,6 @@ fn checked<'a>(
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "Use GET"));
     }
-    let stream = path.get("streamId").unwrap_or_default();
     let account = query.account.map_err(bad)?;
     let headers = request.headers();
     if only(headers, "iid").map_err(|()| bad("Header iid is missing"))? != stream {

@@ -7,18 +7,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use http::{HeaderMap, Method, Request, Version};
-use matchit::Router;
 use serde::Serialize;
 
 use super::app::OneUse;
 use super::limit::Windows;
 use super::{Behaviour, Settings};
-use crate::contacts::Api;
 
 /// Shared by all connections of one stand-in.
 pub(super) struct State {
     pub(super) settings: Settings,
-    pub(super) routes: Router<()>,
     pub(super) open: AtomicU64,
     book: Mutex<Book>,
 }
@@ -80,15 +77,8 @@ pub struct Seen {
 
 impl State {
     pub(super) fn new(settings: Settings) -> io::Result<Self> {
-        let mut routes = Router::new();
-        for api in Api::ALL {
-            routes
-                .insert(api.route(), ())
-                .map_err(|error| io::Error::other(error.to_string()))?;
-        }
         Ok(Self {
             settings,
-            routes,
             open: AtomicU64::new(0),
             book: Mutex::default(),
         })
