@@ -11,4 +11,4 @@ pub use ask::{Api, Ask, Forwarded, ListKey, PageKey, Read, Tag};
 pub use caller::{Allotment, Caller, Standing};
 pub use date::http_date;
 pub use id::{AccountId, ContactListId, StreamId};
-pub use page::{Interim, Page};
+pub use page::{Interim, Page, opaque};

@@ -160,7 +160,7 @@ impl Vendor {
         let vendor = Self {
             address,
             scheme: if tls.is_some() { "https" } else { "http" },
-            state: Arc::new(State::new(settings)?),
+            state: Arc::new(State::new(settings)),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };

@@ -52,6 +52,11 @@ impl Page {
     }
 }
 
+/// An entity tag as the weak comparison sees it: `W/` does not count (RFC 9110 section 8.8.3.2).
+pub fn opaque(tag: &[u8]) -> &[u8] {
+    tag.strip_prefix(b"W/").unwrap_or(tag)
+}
+
 /// Bodies are people's data: of one only the length is shown.
 impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

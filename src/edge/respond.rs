@@ -15,7 +15,7 @@ use tower::{Layer, Service, layer};
 
 use super::Body;
 use crate::cache::{Answer, How, Served};
-use crate::contacts::{Ask, Interim, http_date};
+use crate::contacts::{Ask, Interim, http_date, opaque};
 use crate::error::Error;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -213,11 +213,6 @@ fn tags(list: &[u8]) -> impl Iterator<Item = &[u8]> {
         rest = after;
         Some(tag.trim_ascii())
     })
-}
-
-/// RFC 9110 section 8.8.3.2, weak comparison: `W/` does not count.
-fn opaque(tag: &[u8]) -> &[u8] {
-    tag.strip_prefix(b"W/").unwrap_or(tag)
 }
 
 #[cfg(test)]

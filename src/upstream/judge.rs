@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 
 use super::refusal::{LONGEST, Refusal, refusal};
 use crate::contacts::control::delta_seconds;
-use crate::contacts::{Page, http_date};
+use crate::contacts::{Page, http_date, opaque};
 use crate::error::Error;
 
 /// From here on an answer is read beside the runtime.
@@ -197,7 +197,7 @@ fn revalidated(
     let told = answer.headers().get(ETAG);
     let other = tag
         .zip(told)
-        .is_some_and(|(ours, told)| opaque(ours) != opaque(told));
+        .is_some_and(|(ours, told)| opaque(ours.as_bytes()) != opaque(told.as_bytes()));
     if other || tag.is_none() && modified.is_none() {
         return Err(unasked());
     }
@@ -228,12 +228,6 @@ fn revalidated(
         revalidated: true,
         ..Page::clone(&known)
     })
-}
-
-/// A tag without its mark of weakness: RFC 9110 section 8.8.3.2.
-fn opaque(tag: &HeaderValue) -> &[u8] {
-    let tag = tag.as_bytes();
-    tag.strip_prefix(b"W/").unwrap_or(tag)
 }
 
 /// When the answer was made, by its `Date`. Where that is missing it is put in; where it is no date it is left as it

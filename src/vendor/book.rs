@@ -1,7 +1,6 @@
 //! What the stand-in remembers: its settings, and everything that happened so far.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -76,12 +75,12 @@ pub struct Seen {
 }
 
 impl State {
-    pub(super) fn new(settings: Settings) -> io::Result<Self> {
-        Ok(Self {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
             settings,
             open: AtomicU64::new(0),
             book: Mutex::default(),
-        })
+        }
     }
 
     /// The book, for a moment: never hold it across an await.

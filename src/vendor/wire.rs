@@ -212,7 +212,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_written_down() {
         let spawner = Spawner {
-            state: Arc::new(State::new(Settings::default()).unwrap()),
+            state: Arc::new(State::new(Settings::default())),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
