@@ -4,6 +4,7 @@
 //! the greatest debt goes; among refreshes the greatest debt. Pure decisions: `now` is an argument, and a call goes by
 //! a closure that whoever asks brings along.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Weak};
@@ -317,7 +318,9 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
         let penalty = self.penalty.as_millis() as u64;
         let debt = |key: &K, waiting: &Waiting<L>| {
             let cold = self.cold.get(key).map_or(0, |debt| debt.owed());
-            cold.saturating_add(waiting.shares.saturating_mul(penalty))
+            let debt = cold.saturating_add(waiting.shares.saturating_mul(penalty));
+            // Among equals who came first.
+            (debt, Reverse(waiting.callers.first().map(|w| w.id)))
         };
         let its = |waiting: &Waiting<L>| waiting.callers.iter().any(|w| w.asker.caller == caller);
         let key = self

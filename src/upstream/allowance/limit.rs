@@ -102,6 +102,9 @@ const TRUST: f64 = 0.8;
 const STEPS: (f64, f64) = (2.0, 0.5);
 /// Near: within so many calls.
 const NEAR: f64 = 3.0;
+/// While we are careful the limit stays so many calls below what was refused: filling the window to the last call means
+/// that a millisecond decides whether the other one's calls are refused, and nobody tells us of those.
+const LEFT_TO_OTHERS: f64 = 1.0;
 /// Of the calls of a window, so many are taken to have been made before the start by whoever was here before.
 const SPENT_BEFORE: (u32, u32) = (40, 59);
 /// The rest after failures.
@@ -259,14 +262,16 @@ impl Limit {
         if now.duration_since(self.grown_at) < self.settings.window {
             return;
         }
-        let top = f64::from(self.settings.calls.get());
-        if !self.is_careful(now) {
-            self.ceiling = top;
-        }
+        let (most, step) = if self.is_careful(now) {
+            let most = self.limit.max(self.ceiling - LEFT_TO_OTHERS);
+            let near = self.limit >= self.ceiling - NEAR;
+            (most, if near { STEPS.1 } else { STEPS.0 })
+        } else {
+            self.ceiling = f64::from(self.settings.calls.get());
+            (self.ceiling, STEPS.0)
+        };
         if self.reached {
-            let near = self.limit >= self.ceiling - NEAR && self.ceiling < top;
-            let step = if near { STEPS.1 } else { STEPS.0 };
-            self.limit = top.min(self.limit + step);
+            self.limit = most.min(self.limit + step);
         }
         (self.grown_at, self.reached) = (now, false);
     }

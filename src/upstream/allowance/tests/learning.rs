@@ -113,7 +113,7 @@ fn it_grows_by_two_a_window_and_by_a_half_near_where_it_was_refused() {
     // The ceiling is 58, the limit 52.2: 54.2 and 56.2 are far off at first, and from 55 on it is near.
     let mut now = now + seconds(60.0);
     let mut wholes = vec![limit.whole()];
-    for _ in 0..12 {
+    for _ in 0..8 {
         now = spend(&mut limit, now, 61.0);
         wholes.push(limit.whole());
     }
@@ -123,13 +123,10 @@ fn it_grows_by_two_a_window_and_by_a_half_near_where_it_was_refused() {
     assert!(steps.iter().all(|step| *step <= 2), "{wholes:?}");
     assert!(wholes.contains(&54) && wholes.contains(&56), "{wholes:?}");
     assert!(
-        wholes
-            .iter()
-            .filter(|whole| **whole == 56 || **whole == 57)
-            .count()
-            >= 3,
+        wholes.iter().filter(|whole| **whole == 56).count() >= 2,
         "half a call a window near the ceiling: {wholes:?}"
     );
+    assert_eq!(wholes.last(), Some(&57), "one call is left to the others");
     spend(&mut limit, now, 700.0);
     assert_eq!(
         limit.whole(),
