@@ -94,6 +94,7 @@ impl Gateway {
         }
         let client = Client::new(&config.upstream).map_err(StartError::Client)?;
         let metrics = Metrics::new()?;
+        metrics.loaded(clock.wall());
         let callers = listen("listen.address", config.listen.address).await?;
         let operators = listen("admin.address", config.admin.address).await?;
         let tasks = TaskTracker::new();

@@ -1,7 +1,7 @@
 //! Every metric, declared once. A metric's doc comment is its help text.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use prometheus::{
@@ -87,6 +87,12 @@ metrics! {
     problems: IntCounterVec("contacts_gateway_problems_total", ["type"]);
     /// Open connections of callers.
     connections: IntGauge("contacts_gateway_connections", []);
+    /// Settings and secrets read again while running, by outcome: ok, or failed for a mistake in them.
+    config_reloads: IntCounterVec("contacts_gateway_config_reloads_total", ["outcome"]);
+    /// Whether what is written in settings and secrets is what runs: 0 once they were read again and could not be used.
+    config_last_reload_successful: IntGauge("contacts_gateway_config_last_reload_successful", []);
+    /// Since when the settings and secrets that run are in effect, in seconds since 1970.
+    config_last_reload_success_timestamp: IntGauge("contacts_gateway_config_last_reload_success_timestamp_seconds", []);
     /// The program that runs: always 1.
     build_info: IntGaugeVec("contacts_gateway_build_info", ["version", "revision"]);
 }
@@ -108,6 +114,9 @@ impl Metrics {
         }
         for cause in ["size", "expired", "explicit"] {
             metrics.cache_evictions.with_label_values(&[cause]);
+        }
+        for outcome in [Reload::Ok, Reload::Failed] {
+            metrics.config_reloads.with_label_values(&[outcome.name()]);
         }
         metrics.upstream_refusals.with_label_values::<&str>(&[]);
         metrics.served_age.with_label_values::<&str>(&[]);
@@ -213,6 +222,25 @@ impl Metrics {
         self.problems.with_label_values(&[name]).inc();
     }
 
+    /// Settings and secrets came into effect when the program started.
+    pub fn loaded(&self, at: SystemTime) {
+        self.config_last_reload_successful.set(1);
+        let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.config_last_reload_success_timestamp
+            .set(at.as_secs().cast_signed());
+    }
+
+    /// Settings and secrets were read again, and came into effect unless that failed.
+    pub fn reloaded(&self, outcome: Reload, at: SystemTime) {
+        self.config_reloads
+            .with_label_values(&[outcome.name()])
+            .inc();
+        match outcome {
+            Reload::Ok => self.loaded(at),
+            Reload::Failed => self.config_last_reload_successful.set(0),
+        }
+    }
+
     /// A caller connected. Dropping what is returned says that the connection is gone.
     pub fn connection(self: &Arc<Self>) -> Connected {
         self.connections.inc();
@@ -237,6 +265,25 @@ impl Metrics {
 impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Metrics")
+    }
+}
+
+/// How reading settings and secrets again ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// They are in effect.
+    Ok,
+    /// They cannot be used; those before them stay in effect.
+    Failed,
+}
+
+impl Reload {
+    /// In metrics and in `/status`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+        }
     }
 }
 
@@ -287,5 +334,28 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\nin\n{text}");
         }
+    }
+
+    #[test]
+    fn a_failed_reload_shows_until_one_succeeds() {
+        let metrics = Metrics::new().unwrap();
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let shown = || {
+            let gauges = [
+                &metrics.config_last_reload_successful,
+                &metrics.config_last_reload_success_timestamp,
+            ];
+            let counts = [Reload::Ok, Reload::Failed].map(|outcome| {
+                let count = metrics.config_reloads.with_label_values(&[outcome.name()]);
+                count.get()
+            });
+            (gauges.map(IntGauge::get), counts)
+        };
+        metrics.loaded(at(100));
+        assert_eq!(shown(), ([1, 100], [0, 0]));
+        metrics.reloaded(Reload::Failed, at(200));
+        assert_eq!(shown(), ([0, 100], [0, 1]));
+        metrics.reloaded(Reload::Ok, at(300));
+        assert_eq!(shown(), ([1, 300], [1, 1]));
     }
 }
