@@ -1,15 +1,14 @@
 //! What operators see: logs and metrics.
 
-use std::io::IsTerminal;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
-use tracing_subscriber::{Layer, fmt};
 
+pub mod logs;
 pub mod metrics;
+
+pub use logs::Logs;
 
 /// `[telemetry]`: logs.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -47,49 +46,10 @@ pub enum LogFormat {
 
 /// Starts logging to standard error, which leaves standard output to what a subcommand prints.
 ///
-/// Only the program's own events follow `log`. Its libraries are heard from `warn` on and never below, because what
-/// they tell of the bytes that pass through them can hold tokens and contacts.
-///
 /// # Errors
 /// Logging was started before.
-pub fn start(settings: &Settings) -> Result<(), TryInitError> {
-    let terminal = std::io::stderr().is_terminal();
-    let text = match settings.log_format {
-        LogFormat::Auto => terminal,
-        LogFormat::Text => true,
-        LogFormat::Json => false,
-    };
-    let level = tracing::Level::from(settings.log);
-    let filter = Targets::new()
-        .with_default(level.min(tracing::Level::WARN))
-        .with_target(env!("CARGO_CRATE_NAME"), level);
-    let mut lines = fmt::layer().with_writer(std::io::stderr);
-    if !terminal {
-        // Colours are escape codes, which belong into no file.
-        lines.set_ansi(false);
-    }
-    let lines = if text {
-        lines.boxed()
-    } else {
-        lines
-            .json()
-            .flatten_event(true)
-            .with_span_list(false)
-            .boxed()
-    };
-    tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
-        .try_init()
-}
-
-impl From<Level> for tracing::Level {
-    fn from(level: Level) -> Self {
-        match level {
-            Level::Error => Self::ERROR,
-            Level::Warn => Self::WARN,
-            Level::Info => Self::INFO,
-            Level::Debug => Self::DEBUG,
-            Level::Trace => Self::TRACE,
-        }
-    }
+pub fn start(settings: &Settings) -> Result<Logs, TryInitError> {
+    let (lines, logs) = logs::layer(settings);
+    tracing_subscriber::registry().with(lines).try_init()?;
+    Ok(logs)
 }
