@@ -17,7 +17,7 @@ use super::{Answer, Fetched, How, Served, Wanted};
 use crate::clock::Clock;
 use crate::contacts::{Ask, Page, Read};
 use crate::error::Error;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, ReadBy};
 use crate::upstream::{Fetch, Reason};
 
 /// The rung. `fetches` are asked for refreshes; callers who wait go through what is below.
@@ -122,8 +122,8 @@ where
         let how = How::Hit {
             ttl: ttl(&entry.limits, age),
         };
-        let result = if fresh { "hit" } else { "stale" };
-        self.answer(entry.page.clone(), age, how, result)
+        let by = if fresh { ReadBy::Hit } else { ReadBy::Stale };
+        self.answer(entry.page.clone(), age, how, by)
     }
 
     /// Waits for a fetch. If it fails, the old page will do for as long as the policy says.
@@ -142,7 +142,12 @@ where
         if let Some(old) = old.filter(|_| !failure.is_empty()) {
             let age = old.page.age(now);
             if age < old.limits.if_error {
-                return Ok(self.answer(old.page.clone(), age, How::OldAfter(failure), "stale"));
+                return Ok(self.answer(
+                    old.page.clone(),
+                    age,
+                    How::OldAfter(failure),
+                    ReadBy::Stale,
+                ));
             }
         }
         let Fetched {
@@ -150,11 +155,11 @@ where
             stored,
             collapsed,
         } = fetched?;
-        let (status, result) = match (page.revalidated, collapsed) {
-            (true, false) => (StatusCode::NOT_MODIFIED, "revalidated"),
-            (true, true) => (StatusCode::NOT_MODIFIED, "collapsed"),
-            (false, true) => (page.status, "collapsed"),
-            (false, false) => (page.status, "miss"),
+        let (status, by) = match (page.revalidated, collapsed) {
+            (true, false) => (StatusCode::NOT_MODIFIED, ReadBy::Revalidated),
+            (true, true) => (StatusCode::NOT_MODIFIED, ReadBy::Collapsed),
+            (false, true) => (page.status, ReadBy::Collapsed),
+            (false, false) => (page.status, ReadBy::Miss),
         };
         let how = How::Fetched {
             fwd,
@@ -163,11 +168,11 @@ where
             collapsed,
         };
         let age = page.age(now);
-        Ok(self.answer(page, age, how, result))
+        Ok(self.answer(page, age, how, by))
     }
 
-    fn answer(&self, page: Arc<Page>, age: Duration, how: How, result: &'static str) -> Answer {
-        self.memory.metrics.read(result, age);
+    fn answer(&self, page: Arc<Page>, age: Duration, how: How, by: ReadBy) -> Answer {
+        self.memory.metrics.read(by, age);
         Answer::Page(Served { page, age, how })
     }
 }

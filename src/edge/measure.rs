@@ -2,16 +2,19 @@
 //!
 //! Outside of everything that can refuse, so that refusals count.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
+use prometheus::Histogram;
 use tower::{Layer, Service, layer};
 
 use super::Body;
 use super::trace::Named;
 use crate::clock::Clock;
+use crate::contacts::Api;
 use crate::telemetry::metrics::Metrics;
 
 /// The rung.
@@ -19,9 +22,13 @@ pub fn layer<S>(
     clock: Clock,
     metrics: Arc<Metrics>,
 ) -> impl Layer<S, Service = Measure<S>> + Clone {
+    let tally = Arc::new(Tally {
+        clock,
+        metrics,
+        frequent: Frequent::default(),
+    });
     layer::layer_fn(move |inner| Measure {
-        clock: clock.clone(),
-        metrics: metrics.clone(),
+        tally: tally.clone(),
         inner,
     })
 }
@@ -29,9 +36,16 @@ pub fn layer<S>(
 /// See [`layer()`].
 #[derive(Clone, Debug)]
 pub struct Measure<S> {
+    tally: Arc<Tally>,
+    inner: S,
+}
+
+/// What it takes to count.
+#[derive(Debug)]
+struct Tally {
     clock: Clock,
     metrics: Arc<Metrics>,
-    inner: S,
+    frequent: Frequent,
 }
 
 impl<S, B> Service<Request<B>> for Measure<S>
@@ -48,28 +62,97 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (clock, metrics) = (self.clock.clone(), self.metrics.clone());
-        let began = clock.now();
-        let active = metrics.request();
-        let method = method(request.method());
-        let route = request.extensions().get().map_or("", Named::route);
+        let tally = self.tally.clone();
+        let began = tally.clock.now();
+        let active = tally.metrics.request();
+        let series = Series {
+            method: Known::of(request.method()),
+            api: request
+                .extensions()
+                .get()
+                .and_then(|named: &Named| named.api),
+        };
         let answer = self.inner.call(request);
         Box::pin(async move {
             let response = answer.await?;
             drop(active);
-            let took = clock.now().saturating_duration_since(began);
-            metrics.served(method, response.status(), route, took);
+            let took = tally.clock.now().saturating_duration_since(began);
+            tally.count(series, response.status(), took);
             Ok(response)
         })
     }
 }
 
+/// The requests that are counted together, but for their status.
+#[derive(Clone, Copy, Debug)]
+struct Series {
+    method: Known,
+    api: Option<Api>,
+}
+
 /// The method as a label of few values.
-fn method(method: &Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "HEAD" => "HEAD",
-        "PURGE" => "PURGE",
-        _ => "_OTHER",
+#[derive(Clone, Copy, Debug)]
+enum Known {
+    Get,
+    Head,
+    Purge,
+    Other,
+}
+
+impl Known {
+    fn of(method: &Method) -> Self {
+        match method.as_str() {
+            "GET" => Self::Get,
+            "HEAD" => Self::Head,
+            "PURGE" => Self::Purge,
+            _ => Self::Other,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Purge => "PURGE",
+            Self::Other => "_OTHER",
+        }
+    }
+}
+
+impl Tally {
+    fn count(&self, series: Series, status: StatusCode, took: Duration) {
+        let find = || {
+            let route = series.api.map_or("", Api::route);
+            self.metrics.served(series.method.name(), status, route)
+        };
+        let took = took.as_secs_f64();
+        match self.frequent.place(series, status) {
+            Some(place) => place.get_or_init(find).observe(took),
+            None => find().observe(took),
+        }
+    }
+}
+
+/// The series that nearly all requests belong to, found once each: to find one is to hash its labels under a lock.
+#[derive(Debug, Default)]
+struct Frequent([[[OnceLock<Histogram>; 2]; 2]; 2]);
+
+impl Frequent {
+    fn place(&self, series: Series, status: StatusCode) -> Option<&OnceLock<Histogram>> {
+        let method = match series.method {
+            Known::Get => 0,
+            Known::Head => 1,
+            Known::Purge | Known::Other => return None,
+        };
+        let api = match series.api? {
+            Api::V1 => 0,
+            Api::V2 => 1,
+        };
+        let status = match status {
+            StatusCode::OK => 0,
+            StatusCode::NOT_MODIFIED => 1,
+            _ => return None,
+        };
+        Some(&self.0[method][api][status])
     }
 }

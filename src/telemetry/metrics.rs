@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// OpenTelemetry's buckets for the duration of HTTP requests, and finer ones below, because a hit takes microseconds.
@@ -25,14 +25,14 @@ const AGE_SECONDS: &[f64] = &[
 
 macro_rules! metrics {
     ($($(#[doc = $help:literal])+ $field:ident: $kind:ident($name:literal, [$($label:literal),*] $(, $buckets:expr)?);)+) => {
-        /// The process's metrics. One of these exists; everything that counts has a handle on it.
-        pub struct Metrics {
+        /// Each metric as it is declared.
+        struct Declared {
             registry: Registry,
             $($(#[doc = $help])+ $field: $kind,)+
         }
 
-        impl Metrics {
-            fn declared() -> prometheus::Result<Self> {
+        impl Declared {
+            fn new() -> prometheus::Result<Self> {
                 let registry = Registry::new();
                 $(
                     let help = concat!($($help),+).trim();
@@ -44,6 +44,10 @@ macro_rules! metrics {
         }
     };
     (@make IntGauge, $name:literal, $help:expr, $labels:expr) => { IntGauge::new($name, $help) };
+    (@make IntCounter, $name:literal, $help:expr, $labels:expr) => { IntCounter::new($name, $help) };
+    (@make Histogram, $name:literal, $help:expr, $labels:expr, $buckets:expr) => {
+        Histogram::with_opts(HistogramOpts::new($name, $help).buckets($buckets.to_vec()))
+    };
     (@make HistogramVec, $name:literal, $help:expr, $labels:expr, $buckets:expr) => {
         HistogramVec::new(HistogramOpts::new($name, $help).buckets($buckets.to_vec()), $labels)
     };
@@ -68,11 +72,11 @@ metrics! {
     /// Entries dropped, by cause: size (no room), expired (too old to be of use), explicit (forgotten).
     cache_evictions: IntCounterVec("contacts_gateway_cache_evictions_total", ["cause"]);
     /// How old pages were when they were served.
-    served_age: HistogramVec("contacts_gateway_served_age_seconds", [], AGE_SECONDS);
+    served_age: Histogram("contacts_gateway_served_age_seconds", [], AGE_SECONDS);
     /// Calls to the vendor, by why they were made and how they ended.
     upstream_calls: IntCounterVec("contacts_gateway_upstream_calls_total", ["reason", "outcome"]);
     /// Calls that the vendor refused for its rate limit.
-    upstream_refusals: IntCounterVec("contacts_gateway_upstream_refusals_total", []);
+    upstream_refusals: IntCounter("contacts_gateway_upstream_refusals_total", []);
     /// What callers' quotas refused: requests, and fetches for them. Under dry_run, what would have been refused.
     quota_refusals: IntCounterVec("contacts_gateway_quota_refusals_total", ["caller", "kind"]);
     /// Calls of the vendor's that an account may still make in the window; "other": all accounts but the busiest 100.
@@ -97,6 +101,12 @@ metrics! {
     build_info: IntGaugeVec("contacts_gateway_build_info", ["version", "revision"]);
 }
 
+/// The process's metrics. One of these exists; everything that counts has a handle on it.
+pub struct Metrics {
+    all: Declared,
+    reads: [IntCounter; ReadBy::ALL.len()],
+}
+
 impl Metrics {
     /// All of them, at zero. Series whose labels are known beforehand are there from the start, so that a rate over
     /// them is never missing.
@@ -104,69 +114,62 @@ impl Metrics {
     /// # Errors
     /// Two metrics have the same name, which a test rules out.
     pub fn new() -> prometheus::Result<Arc<Self>> {
-        let metrics = Self::declared()?;
+        let all = Declared::new()?;
         #[cfg(target_os = "linux")]
-        metrics.registry.register(Box::new(
+        all.registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
-        for result in ["hit", "stale", "miss", "collapsed", "revalidated", "bypass"] {
-            metrics.cache_requests.with_label_values(&[result]);
-        }
         for cause in ["size", "expired", "explicit"] {
-            metrics.cache_evictions.with_label_values(&[cause]);
+            all.cache_evictions.with_label_values(&[cause]);
         }
         for outcome in [Reload::Ok, Reload::Failed] {
-            metrics.config_reloads.with_label_values(&[outcome.name()]);
+            all.config_reloads.with_label_values(&[outcome.name()]);
         }
-        metrics.upstream_refusals.with_label_values::<&str>(&[]);
-        metrics.served_age.with_label_values::<&str>(&[]);
         let build = [
             env!("CARGO_PKG_VERSION"),
             option_env!("CONTACTS_GATEWAY_REVISION").unwrap_or("unknown"),
         ];
-        metrics.build_info.with_label_values(&build).set(1);
-        Ok(Arc::new(metrics))
+        all.build_info.with_label_values(&build).set(1);
+        let reads = ReadBy::ALL.map(|by| all.cache_requests.with_label_values(&[by.name()]));
+        Ok(Arc::new(Self { all, reads }))
     }
 
     /// A request of a caller's came in. Dropping what is returned says that it is over.
     pub fn request(self: &Arc<Self>) -> Active {
-        self.active_requests.inc();
+        self.all.active_requests.inc();
         Active(self.clone())
     }
 
-    /// A request of a caller's was answered.
-    pub fn served(&self, method: &str, status: StatusCode, route: &str, took: Duration) {
-        self.served_seconds
-            .with_label_values(&[method, status.as_str(), route])
-            .observe(took.as_secs_f64());
+    /// The series that requests of callers' with these labels belong to.
+    pub fn served(&self, method: &str, status: StatusCode, route: &str) -> Histogram {
+        let labels = [method, status.as_str(), route];
+        self.all.served_seconds.with_label_values(&labels)
     }
 
-    /// A read was answered from memory, by a call, or by somebody else's call.
-    pub fn read(&self, result: &'static str, age: Duration) {
-        self.cache_requests.with_label_values(&[result]).inc();
-        self.served_age
-            .with_label_values::<&str>(&[])
-            .observe(age.as_secs_f64());
+    /// A read was answered. A hit pays for no look-up here.
+    pub fn read(&self, by: ReadBy, age: Duration) {
+        self.reads[by as usize].inc();
+        self.all.served_age.observe(age.as_secs_f64());
     }
 
     /// An entry was dropped.
     pub fn evicted(&self, cause: &'static str) {
-        self.cache_evictions.with_label_values(&[cause]).inc();
+        self.all.cache_evictions.with_label_values(&[cause]).inc();
     }
 
     /// What is in memory now.
     pub fn holds(&self, entries: u64, bytes: u64) {
-        self.cache_entries.set(entries.cast_signed());
-        self.cache_bytes.set(bytes.cast_signed());
+        self.all.cache_entries.set(entries.cast_signed());
+        self.all.cache_bytes.set(bytes.cast_signed());
     }
 
     /// How the accounts stand now. Those that are not among them are gone.
     pub fn allowances(&self, accounts: &[(String, Allowance)]) {
         // Of two scrapes at once one may miss accounts; the next does not.
         let gauges = [
-            &self.allowance_remaining,
-            &self.allowance_limit,
-            &self.allowance_paused,
+            &self.all.allowance_remaining,
+            &self.all.allowance_limit,
+            &self.all.allowance_paused,
         ];
         gauges.iter().for_each(|gauge| gauge.reset());
         for (account, allowance) in accounts {
@@ -190,11 +193,12 @@ impl Metrics {
         outcome: &'static str,
         took: Duration,
     ) {
-        self.upstream_calls
+        self.all
+            .upstream_calls
             .with_label_values(&[reason, outcome])
             .inc();
         if outcome == "upstream-refused" {
-            self.upstream_refusals.with_label_values::<&str>(&[]).inc();
+            self.all.upstream_refusals.inc();
         }
         let error = if matches!(outcome, "ok" | "passed") {
             ""
@@ -202,60 +206,63 @@ impl Metrics {
             outcome
         };
         let status = status.as_ref().map_or("", StatusCode::as_str);
-        self.called_seconds
+        self.all
+            .called_seconds
             .with_label_values(&[status, error])
             .observe(took.as_secs_f64());
     }
 
     /// A token was minted.
     pub fn tokens_minted(&self, algorithm: &str) {
-        self.tokens_minted.with_label_values(&[algorithm]).inc();
+        self.all.tokens_minted.with_label_values(&[algorithm]).inc();
     }
 
     /// To count what a caller's quota refuses. Callers are those of the settings, so the series are few.
     pub fn quota_refusals(&self, caller: &str, kind: &str) -> IntCounter {
-        self.quota_refusals.with_label_values(&[caller, kind])
+        self.all.quota_refusals.with_label_values(&[caller, kind])
     }
 
     /// A request was answered with a failure.
     pub fn problem(&self, name: &'static str) {
-        self.problems.with_label_values(&[name]).inc();
+        self.all.problems.with_label_values(&[name]).inc();
     }
 
     /// Settings and secrets came into effect when the program started.
     pub fn loaded(&self, at: SystemTime) {
-        self.config_last_reload_successful.set(1);
+        self.all.config_last_reload_successful.set(1);
         let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.config_last_reload_success_timestamp
+        self.all
+            .config_last_reload_success_timestamp
             .set(at.as_secs().cast_signed());
     }
 
     /// Settings and secrets were read again, and came into effect unless that failed.
     pub fn reloaded(&self, outcome: Reload, at: SystemTime) {
-        self.config_reloads
+        self.all
+            .config_reloads
             .with_label_values(&[outcome.name()])
             .inc();
         match outcome {
             Reload::Ok => self.loaded(at),
-            Reload::Failed => self.config_last_reload_successful.set(0),
+            Reload::Failed => self.all.config_last_reload_successful.set(0),
         }
     }
 
     /// A caller connected. Dropping what is returned says that the connection is gone.
     pub fn connection(self: &Arc<Self>) -> Connected {
-        self.connections.inc();
+        self.all.connections.inc();
         Connected(self.clone())
     }
 
     /// Connections that are open.
     pub fn open_connections(&self) -> u64 {
-        self.connections.get().max(0).cast_unsigned()
+        self.all.connections.get().max(0).cast_unsigned()
     }
 
     /// The text that Prometheus scrapes, format 0.0.4.
     pub fn text(&self) -> Vec<u8> {
         let mut text = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+        if let Err(error) = TextEncoder::new().encode(&self.all.registry.gather(), &mut text) {
             tracing::error!(%error, "metrics cannot be written as text");
         }
         text
@@ -265,6 +272,46 @@ impl Metrics {
 impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Metrics")
+    }
+}
+
+/// What answered a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadBy {
+    /// Memory, with a fresh page.
+    Hit,
+    /// Memory, with a page that is no longer fresh.
+    Stale,
+    /// A call to the vendor.
+    Miss,
+    /// Somebody else's call.
+    Collapsed,
+    /// A call that said that the page still holds.
+    Revalidated,
+    /// A call although memory would have done, because the caller asked for a newer page.
+    Bypass,
+}
+
+impl ReadBy {
+    /// In the order of their numbers.
+    const ALL: [Self; 6] = [
+        Self::Hit,
+        Self::Stale,
+        Self::Miss,
+        Self::Collapsed,
+        Self::Revalidated,
+        Self::Bypass,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Stale => "stale",
+            Self::Miss => "miss",
+            Self::Collapsed => "collapsed",
+            Self::Revalidated => "revalidated",
+            Self::Bypass => "bypass",
+        }
     }
 }
 
@@ -304,7 +351,7 @@ pub struct Active(Arc<Metrics>);
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.0.active_requests.dec();
+        self.0.all.active_requests.dec();
     }
 }
 
@@ -314,7 +361,7 @@ pub struct Connected(Arc<Metrics>);
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        self.0.connections.dec();
+        self.0.all.connections.dec();
     }
 }
 
@@ -342,11 +389,14 @@ mod tests {
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
         let shown = || {
             let gauges = [
-                &metrics.config_last_reload_successful,
-                &metrics.config_last_reload_success_timestamp,
+                &metrics.all.config_last_reload_successful,
+                &metrics.all.config_last_reload_success_timestamp,
             ];
             let counts = [Reload::Ok, Reload::Failed].map(|outcome| {
-                let count = metrics.config_reloads.with_label_values(&[outcome.name()]);
+                let count = metrics
+                    .all
+                    .config_reloads
+                    .with_label_values(&[outcome.name()]);
                 count.get()
             });
             (gauges.map(IntGauge::get), counts)
