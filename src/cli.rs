@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -13,13 +14,14 @@ use http_body_util::Empty;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::info;
+use tracing::{error, info};
 
 use crate::clock::Clock;
 use crate::config::{Config, environment};
 use crate::contacts::StreamId;
 use crate::server::{Gateway, StartError};
-use crate::telemetry;
+use crate::telemetry::logs::EACH;
+use crate::telemetry::{self, Logs};
 use crate::upstream;
 use crate::upstream::credentials::Credentials;
 use crate::vendor::{self, Vendor};
@@ -109,11 +111,11 @@ impl Cli {
         match ended {
             Ok(()) => ExitCode::SUCCESS,
             Err(Failure::Settings(mistakes)) => {
-                let _ = writeln!(io::stderr(), "{mistakes}");
+                complain(&mistakes);
                 ExitCode::from(BAD_SETTINGS)
             }
             Err(Failure::Other(what)) => {
-                let _ = writeln!(io::stderr(), "{what}");
+                complain(&what);
                 ExitCode::FAILURE
             }
         }
@@ -126,11 +128,14 @@ impl Cli {
 
     fn serve(&self) -> Result<(), Failure> {
         let config = self.config()?;
-        telemetry::start(&config.telemetry).map_err(other)?;
-        block_on(async {
-            let gateway = Gateway::bind(config, Clock::system()).await?;
+        let clock = Clock::system();
+        let logs = log(&config, &clock)?;
+        let ended = block_on(async {
+            let gateway = Gateway::bind(config, clock).await?;
             until_signal(gateway).await
-        })
+        });
+        logs.close();
+        ended
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -200,6 +205,22 @@ impl Cli {
             print(&format!("{text}\n"))
         })
     }
+}
+
+/// What ended the program, a line each: in the log where there is one already.
+fn complain(what: &str) {
+    if tracing::dispatcher::has_been_set() {
+        for line in what.lines() {
+            error!(name: EACH, error = line, "cannot go on");
+        }
+    } else {
+        let _ = writeln!(io::stderr(), "{what}");
+    }
+}
+
+fn log(config: &Config, clock: &Clock) -> Result<Logs, Failure> {
+    let clock = clock.clone();
+    telemetry::start(&config.telemetry, Arc::new(move || clock.both())).map_err(other)
 }
 
 fn load(config: &Config) -> Result<Credentials, Failure> {

@@ -205,11 +205,7 @@ impl Gateway {
                 info!("drained");
                 Ok(())
             }
-            Err(_) => {
-                let cut = CutOff(at_work.len());
-                warn!("{cut}");
-                Err(cut)
-            }
+            Err(_) => Err(CutOff(at_work.len())),
         }
     }
 }

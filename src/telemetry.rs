@@ -1,7 +1,13 @@
 //! What operators see: logs and metrics.
 
+use std::io;
+use std::panic::PanicHookInfo;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tracing::error;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
@@ -44,12 +50,39 @@ pub enum LogFormat {
     Text,
 }
 
-/// Starts logging to standard error, which leaves standard output to what a subcommand prints.
+/// Tells the time: the moment and the date.
+pub type Now = Arc<dyn Fn() -> (Instant, SystemTime) + Send + Sync>;
+
+/// Starts logging to standard error, which leaves standard output to what a subcommand prints. From here on a panic is
+/// an event too.
 ///
 /// # Errors
-/// Logging was started before.
-pub fn start(settings: &Settings) -> Result<Logs, TryInitError> {
-    let (lines, logs) = logs::layer(settings);
+/// Logging was started before, or there can be no further thread.
+pub fn start(settings: &Settings, now: Now) -> Result<Logs, StartError> {
+    let (lines, logs) = logs::layer(settings, now)?;
     tracing_subscriber::registry().with(lines).try_init()?;
+    std::panic::set_hook(Box::new(tell_of_panic));
     Ok(logs)
+}
+
+/// Why logging could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It was started before.
+    #[error("logs: {0}")]
+    Started(#[from] TryInitError),
+    /// There can be no further thread.
+    #[error("logs: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Where it happened, and what the program itself says of it. A text that was put together then can hold what was being
+/// worked on.
+fn tell_of_panic(panic: &PanicHookInfo<'_>) {
+    let text = panic.payload().downcast_ref::<&'static str>();
+    error!(
+        panic.at = panic.location().map(tracing::field::display),
+        panic.text = text,
+        "ran into a defect"
+    );
 }

@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use super::{Failure, other, print, until_signal};
+use super::{Failure, log, other, print, until_signal};
 use crate::clock::Clock;
 use crate::config::{Config, environment};
 use crate::server::Gateway;
-use crate::telemetry;
 use crate::vendor::{self, Vendor};
 
 /// Runs until a signal comes.
@@ -46,9 +45,10 @@ pub(super) async fn run(file: Option<&Path>) -> Result<(), Failure> {
         .collect();
     let config = Config::load(file, all.into_iter())
         .map_err(|mistakes| Failure::Settings(mistakes.to_string()))?;
-    telemetry::start(&config.telemetry).map_err(other)?;
+    let clock = Clock::system();
+    let logs = log(&config, &clock)?;
 
-    let gateway = Gateway::bind(config, Clock::system()).await?;
+    let gateway = Gateway::bind(config, clock).await?;
     let (address, admin) = (
         gateway.address().map_err(other)?,
         gateway.admin_address().map_err(other)?,
@@ -72,6 +72,7 @@ Ctrl-C ends it.
     ))?;
     let ended = until_signal(gateway).await;
     vendor.shutdown().await;
+    logs.close();
     ended
 }
 

@@ -1,22 +1,37 @@
-//! Hides how events become lines: which are written, and how they look.
+//! Hides how events become lines: which are written, how they look, and how those are counted that are not.
 
-use std::io::IsTerminal;
+use std::fmt::Debug;
+use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
+use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
-use tracing::{Metadata, Subscriber, callsite};
+use tracing::{Event, Metadata, Subscriber, callsite};
+use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::{Layer, fmt};
 
-use super::{Level, LogFormat, Settings};
+use super::{Level, LogFormat, Now, Settings};
+
+mod limit;
+mod line;
+
+use limit::{Kinds, STRETCH};
+use line::{Format, Line};
+
+/// The name of events of which each is written, however many there are: those that something else keeps few. Of all
+/// others the like of which was written often enough in the last second, only the number is.
+pub const EACH: &str = "each";
 
 /// The log, for those who change it while the program runs. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Logs {
     threshold: Threshold,
+    lines: Arc<Lines>,
 }
 
 impl Logs {
@@ -26,40 +41,158 @@ impl Logs {
         // What each place in the code that logs has found out about whether anybody listens.
         callsite::rebuild_interest_cache();
     }
+
+    /// Writes how many events were not written and have not been told of. For the end of the program.
+    pub fn close(&self) {
+        self.lines.tell_of_what_is_over(STRETCH);
+    }
 }
 
 /// What writes events to standard error, and what changes how it does.
-pub(super) fn layer<S>(settings: &Settings) -> (impl Layer<S> + use<S>, Logs)
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-{
-    let terminal = std::io::stderr().is_terminal();
-    let text = match settings.log_format {
-        LogFormat::Auto => terminal,
-        LogFormat::Text => true,
-        LogFormat::Json => false,
+pub(super) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(
+    settings: &Settings,
+    now: Now,
+) -> io::Result<(impl Layer<S> + use<S>, Logs)> {
+    let terminal = io::stderr().is_terminal();
+    // Colours are escape codes, which belong into no file.
+    let text = Format::Text { colours: terminal };
+    let format = match settings.log_format {
+        LogFormat::Auto if terminal => text,
+        LogFormat::Auto | LogFormat::Json => Format::Json,
+        LogFormat::Text => text,
     };
-    let mut lines = fmt::layer().with_writer(std::io::stderr);
-    if !terminal {
-        // Colours are escape codes, which belong into no file.
-        lines.set_ansi(false);
-    }
-    let lines = if text {
-        lines.boxed()
-    } else {
-        lines
-            .json()
-            .flatten_event(true)
-            .with_span_list(false)
-            .boxed()
+    let lines = Arc::new(Lines {
+        format,
+        began: now().0,
+        now,
+        kinds: Kinds::default(),
+    });
+    let closer = {
+        let lines = lines.clone();
+        let closer = thread::Builder::new().name("log".into());
+        closer.spawn(move || lines.tell_whenever_it_is_over())?
     };
     let threshold = Threshold {
         least: Arc::new(AtomicU8::new(settings.log as u8)),
     };
+    let write = Writer {
+        lines: lines.clone(),
+        closer: closer.thread().clone(),
+    };
     let logs = Logs {
         threshold: threshold.clone(),
+        lines,
     };
-    (lines.with_filter(threshold), logs)
+    Ok((write.with_filter(threshold), logs))
+}
+
+/// Writes an event or counts it.
+#[derive(Debug)]
+struct Writer {
+    lines: Arc<Lines>,
+    closer: Thread,
+}
+
+impl<S: Subscriber> Layer<S> for Writer {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if !self.lines.take(event) {
+            self.closer.unpark();
+        }
+    }
+}
+
+struct Lines {
+    format: Format,
+    now: Now,
+    began: Instant,
+    kinds: Kinds,
+}
+
+impl Lines {
+    /// Whether the event was written. If not, it was counted.
+    fn take(&self, event: &Event<'_>) -> bool {
+        let (now, date) = (self.now)();
+        let meta = event.metadata();
+        let suppressed = if meta.name() == EACH {
+            Some(0)
+        } else {
+            let (problem, message) = (|| text_of("problem", event), || text_of("message", event));
+            self.kinds.admit(meta, &problem(), message, self.since(now))
+        };
+        let Some(suppressed) = suppressed else {
+            return false;
+        };
+        let mut line = Line::new(self.format, date, *meta.level(), meta.target());
+        event.record(&mut line);
+        if suppressed > 0 {
+            line.plain("suppressed", suppressed);
+        }
+        put(&line.end());
+        true
+    }
+
+    /// A line for each kind of event that has stopped coming before there could be told how many were not written.
+    fn tell_of_what_is_over(&self, ahead: Duration) {
+        let (now, date) = (self.now)();
+        for (kind, suppressed) in self.kinds.over(self.since(now) + ahead) {
+            let meta = kind.meta;
+            let mut line = Line::new(self.format, date, *meta.level(), meta.target());
+            line.text("message", "there were more of these, which are not written");
+            line.text("of", &kind.message);
+            if !kind.problem.is_empty() {
+                line.text("problem", &kind.problem);
+            }
+            line.plain("suppressed", suppressed);
+            put(&line.end());
+        }
+    }
+
+    fn tell_whenever_it_is_over(&self) {
+        loop {
+            thread::park();
+            while self.kinds.owe() {
+                thread::sleep(STRETCH);
+                self.tell_of_what_is_over(Duration::ZERO);
+            }
+        }
+    }
+
+    fn since(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.began)
+    }
+}
+
+impl Debug for Lines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Lines")
+    }
+}
+
+/// In one piece, so that lines of several threads do not mix.
+fn put(line: &str) {
+    // There is nobody left to tell of it if this fails.
+    let _ = io::stderr().write_all(line.as_bytes());
+}
+
+/// A field of an event's, as text; empty if it has none.
+fn text_of(name: &'static str, event: &Event<'_>) -> String {
+    struct Find(&'static str, String);
+    impl Visit for Find {
+        fn record_str(&mut self, field: &Field, value: &str) {
+            if field.name() == self.0 {
+                value.clone_into(&mut self.1);
+            }
+        }
+
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            if field.name() == self.0 {
+                self.1 = format!("{value:?}");
+            }
+        }
+    }
+    let mut find = Find(name, String::new());
+    event.record(&mut find);
+    find.1
 }
 
 /// Which events and spans are of interest. It is asked anew only when the level changes, so it costs a hit nothing.
@@ -116,6 +249,8 @@ impl<S> Filter<S> for Threshold {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use tracing::enabled;
     use tracing::subscriber::with_default;
     use tracing_subscriber::layer::SubscriberExt;
@@ -123,12 +258,14 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "this module knows no Clock")]
     fn the_level_changes_while_it_runs_and_libraries_stay_quiet() {
         let settings = Settings {
             log: Level::Info,
             log_format: LogFormat::Json,
         };
-        let (lines, logs) = layer(&settings);
+        let now = Arc::new(|| (Instant::now(), SystemTime::now()));
+        let (lines, logs) = layer(&settings, now).unwrap();
         let ours = || {
             [
                 enabled!(tracing::Level::WARN),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use contacts_gateway::vendor::{Behaviour, Stall};
 use http::{Method, StatusCode};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -408,6 +409,8 @@ async fn a_port_that_is_taken_ends_the_start_with_1_and_is_named() {
         let ended = Program::run(&["serve", "--config", &file], &env).await;
         assert_eq!(ended.code, Some(1));
         let says = format!("{}.address {taken}: ", setting.to_lowercase());
-        assert!(ended.err.contains(&says), "{}", ended.err);
+        let last: Value = serde_json::from_str(ended.err.lines().last().unwrap()).unwrap();
+        assert_eq!(last["level"], "ERROR");
+        assert!(last["error"].as_str().unwrap().contains(&says), "{last}");
     }
 }
