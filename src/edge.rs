@@ -18,6 +18,7 @@ pub mod callers;
 pub mod identify;
 pub mod measure;
 pub mod quota;
+mod report;
 pub mod rescue;
 pub mod respond;
 pub mod route;

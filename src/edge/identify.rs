@@ -11,9 +11,9 @@ use futures_util::future::{Either, Ready, ready};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request};
 use tower::{Layer, Service, layer};
-use tracing::Span;
 
 use super::callers::{Caller, Callers};
+use super::trace::Named;
 use crate::error::Error;
 
 /// The rung.
@@ -54,13 +54,17 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let caller = self.callers.anonymous().or_else(|| {
-            let caller = self.callers.find(bearer(request.headers())?)?;
-            Span::current().record("caller", &*caller.identity.name);
-            Some(caller)
-        });
+        let caller = self
+            .callers
+            .anonymous()
+            .or_else(|| self.callers.find(bearer(request.headers())?));
         match caller.cloned() {
-            Some(caller) => Either::Right(self.inner.call(Call { caller, request })),
+            Some(caller) => {
+                if let Some(named) = request.extensions().get::<Arc<Named>>() {
+                    named.about.caller(&caller.identity.name);
+                }
+                Either::Right(self.inner.call(Call { caller, request }))
+            }
             None => Either::Left(ready(Err(Error::CallerUnknown))),
         }
     }

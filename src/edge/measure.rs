@@ -1,4 +1,5 @@
-//! Counts what callers see: how many requests are under way, how they are answered and how long that takes.
+//! Counts what callers see: how many requests are under way, how they are answered and how long that takes. Of those that
+//! went wrong or were slow the log is told.
 //!
 //! Outside of everything that can refuse, so that refusals count.
 
@@ -11,8 +12,8 @@ use http::{Method, Request, Response, StatusCode};
 use prometheus::Histogram;
 use tower::{Layer, Service, layer};
 
-use super::Body;
 use super::trace::Named;
+use super::{Body, report};
 use crate::clock::Clock;
 use crate::contacts::Api;
 use crate::telemetry::metrics::Metrics;
@@ -65,12 +66,10 @@ where
         let tally = self.tally.clone();
         let began = tally.clock.now();
         let active = tally.metrics.request();
+        let named = request.extensions().get::<Arc<Named>>().cloned();
         let series = Series {
             method: Known::of(request.method()),
-            api: request
-                .extensions()
-                .get()
-                .and_then(|named: &Named| named.api),
+            api: named.as_ref().and_then(|named| named.api),
         };
         let answer = self.inner.call(request);
         Box::pin(async move {
@@ -78,6 +77,9 @@ where
             drop(active);
             let took = tally.clock.now().saturating_duration_since(began);
             tally.count(series, response.status(), took);
+            if let Some(named) = named {
+                report::answered(&named, &response, took);
+            }
             Ok(response)
         })
     }

@@ -1,12 +1,9 @@
 //! Above here there is always a response; below, perhaps an error.
 //!
-//! The one place that decides what callers see of a failure (RFC 9457), and that logs it. It also keeps two promises
+//! The one place that decides what callers see of a failure (RFC 9457). It also keeps two promises
 //! about every response: a `HEAD` gets no body, and a defect in the program is an answer too.
 
-use std::any::Any;
-use std::borrow::Cow;
 use std::convert::Infallible;
-use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,10 +20,10 @@ use hyper::body::Body as _;
 use serde::Serialize;
 use tower::util::ServiceExt;
 use tower::{BoxError, Layer, Service, layer};
-use tracing::{debug, error, info};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
+use super::report::Failed;
 use super::trace::Named;
 use super::{Body, quota};
 use crate::contacts::Standing;
@@ -64,23 +61,24 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let Self { metrics, inner } = self.clone();
-        let named = request.extensions().get::<Named>().cloned();
+        let named = request.extensions().get::<Arc<Named>>().cloned();
         let (head, version) = (request.method() == Method::HEAD, request.version());
         let answer = AssertUnwindSafe(inner.oneshot(request)).catch_unwind();
         Box::pin(async move {
             let failure = match answer.await {
                 Ok(Ok(response)) => return Ok(bodiless_if(head, response)),
                 Ok(Err(failure)) => Error::from_tower(failure),
-                Err(panic) => panicked(panic.as_ref()),
+                // Whoever catches panics has told of it.
+                Err(_panic) => Error::Internal,
             };
-            let id = named.as_ref().map_or("", Named::id);
+            let id = named.as_ref().map_or("", |named| named.id());
             metrics.problem(failure.name());
-            record(&failure, id);
             let mut response = problem(&failure, id);
             if version < Version::HTTP_2 && ends_connection(&failure) {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }
+            response.extensions_mut().insert(Failed(failure));
             Ok(bodiless_if(head, response))
         })
     }
@@ -216,42 +214,6 @@ fn retry_after(failure: &Error) -> Option<Duration> {
 /// Whether what is left on the connection cannot be trusted, or the connection has no future.
 fn ends_connection(failure: &Error) -> bool {
     matches!(failure, Error::UnexpectedBody | Error::Draining)
-}
-
-/// One event per request that went wrong, loud where it is the gateway's or the vendor's fault.
-fn record(failure: &Error, id: &str) {
-    let problem = failure.name();
-    let (status, _) = presented(failure);
-    let status = status.as_u16();
-    let failure: &dyn fmt::Display = match failure {
-        // A text that is not ours from end to end repeats the caller's, who may have sent anything.
-        Error::BadRequest(Cow::Owned(_)) => &"its answer names the part that breaks a rule",
-        failure => failure,
-    };
-    match status {
-        500 => error!(
-            request.id = id,
-            problem, status, "a request failed: {failure}"
-        ),
-        501.. => info!(
-            request.id = id,
-            problem, status, "a request failed: {failure}"
-        ),
-        _ => debug!(
-            request.id = id,
-            problem, status, "refused a request: {failure}"
-        ),
-    }
-}
-
-fn panicked(panic: &(dyn Any + Send)) -> Error {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no text");
-    error!(panic = text, "a request ran into a defect");
-    Error::Internal
 }
 
 /// Takes the body from a response to `HEAD`; its length stays known (RFC 9110 section 9.3.2).

@@ -18,7 +18,7 @@ use crate::cache::{Answer, How, Served};
 use crate::contacts::{Ask, Interim, http_date, opaque};
 use crate::error::Error;
 
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// The rung.
 pub fn layer<S>() -> impl Layer<S, Service = Respond<S>> + Clone {

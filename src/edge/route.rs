@@ -16,6 +16,7 @@ use tower::{Layer, Service, layer};
 
 use super::identify::Call;
 use super::respond::{Asked, Conditions};
+use super::trace::Named;
 use crate::contacts::control::Directives;
 use crate::contacts::{AccountId, Api, Ask, Forwarded, ListKey, PageKey, Read};
 use crate::error::Error;
@@ -111,6 +112,9 @@ impl Rules {
         caller.may(&list, purge)?;
         if self.credentials.find(&list.stream).is_none() {
             return Err(Error::StreamUnknown);
+        }
+        if let Some(named) = request.extensions().get::<Arc<Named>>() {
+            named.about.list(&list);
         }
         if purge {
             return Ok(Asked {

@@ -2,15 +2,16 @@
 //!
 //! Outermost, so that nothing happens to a request that has no name.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 use http::{HeaderName, HeaderValue, Request, Response};
 use tower::{Layer, Service, layer};
-use tracing::{Instrument, debug_span};
 use uuid::Uuid;
 
 use super::Body;
+use super::report::About;
 use crate::contacts::Api;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -27,12 +28,14 @@ pub struct Trace<S> {
 }
 
 /// A request's name.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Named {
     /// The caller's id where it is a sensible one, else a UUID v7.
     id: HeaderValue,
     /// The path, if it is one of the vendor's.
     pub(crate) api: Option<Api>,
+    /// What is found out about it further in.
+    pub(super) about: About,
 }
 
 impl Named {
@@ -42,17 +45,13 @@ impl Named {
         Self {
             id: id.unwrap_or_else(fresh_id),
             api: Api::split(request.uri().path()).map(|(api, ..)| api),
+            about: About::default(),
         }
     }
 
     /// The id's text.
     pub(crate) fn id(&self) -> &str {
         self.id.to_str().unwrap_or_default()
-    }
-
-    /// The path's template, or nothing where it is not the vendor's.
-    pub(crate) fn route(&self) -> &'static str {
-        self.api.map_or("", Api::route)
     }
 }
 
@@ -84,22 +83,15 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let named = Named::of(&request);
+        let named = Arc::new(Named::of(&request));
         let id = named.id.clone();
-        let span = debug_span!(
-            "request",
-            request.id = named.id(),
-            http.route = named.route(),
-            caller = tracing::field::Empty,
-        );
         request.extensions_mut().insert(named);
         let answer = self.inner.call(request);
-        let answer = async move {
+        Box::pin(async move {
             let mut response = answer.await?;
             response.headers_mut().insert(X_REQUEST_ID, id);
             Ok(response)
-        };
-        Box::pin(answer.instrument(span))
+        })
     }
 }
 

@@ -15,7 +15,7 @@ use http_body_util::Empty;
 use hyper::body::Incoming;
 use tower::util::ServiceExt;
 use tower::{Layer, Service, layer};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::allowance::Outcome;
 use super::client::DialAnew;
@@ -27,6 +27,7 @@ use super::{Fetch, Settings};
 use crate::clock::Clock;
 use crate::contacts::{Interim, Page};
 use crate::error::Error;
+use crate::telemetry::logs::EACH;
 use crate::telemetry::metrics::Metrics;
 
 /// The rung.
@@ -221,21 +222,29 @@ fn outcome(page: &Result<Page, Error>) -> &'static str {
     }
 }
 
-/// One event per call.
+/// One event per call. Loud where only an operator can mend it.
 fn record(fetch: &Fetch, status: Option<StatusCode>, page: &Result<Page, Error>, took: Duration) {
     let list = &fetch.key.list;
     let (stream, tag) = (list.stream.as_str(), list.tag());
-    let reason = fetch.reason();
+    let (reason, redial) = (fetch.reason(), fetch.redial);
     let status = status.map(|s| s.as_u16());
     let took_ms = took.as_millis() as u64;
+    macro_rules! failed {
+        ($level:ident, $error:ident) => {
+            $level!(
+                name: EACH,
+                stream, list.tag = %tag, reason, status, took_ms, redial, problem = $error.name(), detail = %$error,
+                "a call to the vendor failed"
+            )
+        };
+    }
     match page {
         Ok(page) => info!(
-            stream, list.tag = %tag, reason, status, took_ms, bytes = page.body.len(), redial = fetch.redial,
+            name: EACH,
+            stream, list.tag = %tag, reason, status, took_ms, redial, bytes = page.body.len(),
             "called the vendor"
         ),
-        Err(error) => warn!(
-            stream, list.tag = %tag, reason, status, took_ms, problem = error.name(), redial = fetch.redial,
-            "a call to the vendor failed: {error}"
-        ),
+        Err(refused @ Error::CredentialsRefused) => failed!(error, refused),
+        Err(error) => failed!(warn, error),
     }
 }

@@ -20,6 +20,7 @@ mod forgetting;
 mod forwarding;
 mod layering;
 mod lifecycle;
+mod logs;
 mod problems;
 mod protocol;
 mod quotas;

@@ -1,0 +1,116 @@
+//! Hides what the log is told of a request: one event if it went wrong or was slow, and nothing otherwise.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::header::AGE;
+use http::{HeaderMap, Response};
+use tracing::{error, info, warn};
+
+use super::respond::CACHE_STATUS;
+use super::trace::Named;
+use crate::contacts::{ListKey, Tag};
+use crate::error::Error;
+
+/// Far longer than anything from memory, and longer than the vendor takes when it is well. No setting: whoever wants
+/// another bound has the histogram of durations, and this one is among its buckets.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// What becomes known of a request on its way in, for those further out.
+#[derive(Debug, Default)]
+pub(super) struct About {
+    caller: OnceLock<Arc<str>>,
+    list: OnceLock<ListKey>,
+}
+
+impl About {
+    /// Who asks, as the settings name it.
+    pub(super) fn caller(&self, name: &Arc<str>) {
+        let _ = self.caller.set(name.clone());
+    }
+
+    /// For what, of a stream that the settings have credentials for.
+    pub(super) fn list(&self, list: &ListKey) {
+        let _ = self.list.set(list.clone());
+    }
+}
+
+/// Why a response, of which this is an extension, is a problem.
+#[derive(Clone, Debug)]
+pub(super) struct Failed(pub(super) Error);
+
+/// A request was answered.
+pub(super) fn answered<B>(named: &Named, response: &Response<B>, took: Duration) {
+    // Only responses that are problems, or were waited for, have extensions at all.
+    match response.extensions().get() {
+        Some(Failed(failure)) => failed(named, failure, response.status().as_u16(), took),
+        None if took >= SLOW => slow(named, response, took),
+        None => {}
+    }
+}
+
+fn failed(named: &Named, failure: &Error, status: u16, took: Duration) {
+    let (caller, stream, tag) = named.about.parts();
+    let problem = failure.name();
+    let took_ms = took.as_millis() as u64;
+    let detail: &dyn Display = match failure {
+        // A text that is not ours from end to end repeats the caller's, who may have sent anything.
+        Error::BadRequest(Cow::Owned(_)) => &"its answer names the part that breaks a rule",
+        failure => failure,
+    };
+    macro_rules! tell {
+        ($level:ident, $message:literal) => {
+            $level!(
+                request.id = named.id(), caller, stream, list.tag = tag, problem, status, took_ms,
+                detail = %detail, $message
+            )
+        };
+    }
+    match failure {
+        Error::Internal => tell!(error, "a request failed"),
+        // What the caller asked for, or is told while the gateway leaves.
+        Error::NotCached | Error::Draining => tell!(info, "refused a request"),
+        _ if status < 500 => tell!(info, "refused a request"),
+        _ => tell!(warn, "a request failed"),
+    }
+}
+
+fn slow<B>(named: &Named, response: &Response<B>, took: Duration) {
+    let (caller, stream, tag) = named.about.parts();
+    let headers = response.headers();
+    warn!(
+        request.id = named.id(),
+        caller,
+        stream,
+        list.tag = tag,
+        status = response.status().as_u16(),
+        took_ms = took.as_millis() as u64,
+        served.age_s = number(headers),
+        cache.status = headers.get(CACHE_STATUS).and_then(|s| s.to_str().ok()),
+        "a request was slow"
+    );
+}
+
+impl About {
+    /// As fields of an event; those that are not known are left out.
+    fn parts(
+        &self,
+    ) -> (
+        Option<&str>,
+        Option<&str>,
+        Option<tracing::field::DisplayValue<Tag>>,
+    ) {
+        let list = self.list.get();
+        (
+            self.caller.get().map(|name| &**name),
+            list.map(|list| list.stream.as_str()),
+            list.map(|list| tracing::field::display(list.tag())),
+        )
+    }
+}
+
+fn number(headers: &HeaderMap) -> Option<u64> {
+    headers.get(AGE)?.to_str().ok()?.parse().ok()
+}
