@@ -136,6 +136,29 @@ impl Error {
         }
     }
 
+    /// Every [`name`](Self::name).
+    pub const NAMES: [&'static str; 19] = [
+        "bad-request",
+        "caller-unknown",
+        "caller-forbidden",
+        "quota-spent",
+        "not-found",
+        "stream-unknown",
+        "method-not-allowed",
+        "misdirected",
+        "overloaded",
+        "draining",
+        "credentials-refused",
+        "allowance-spent",
+        "upstream-resting",
+        "upstream-refused",
+        "upstream-garbled",
+        "upstream-failed",
+        "upstream-timed-out",
+        "not-cached",
+        "internal",
+    ];
+
     /// The name that callers, logs and metrics know this by.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -159,5 +182,50 @@ impl Error {
             Self::NotCached => "not-cached",
             Self::Internal => "internal",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_among_the_names() {
+        let (text, retry_after) = (Cow::Borrowed(""), Duration::ZERO);
+        let quota = Error::QuotaSpent {
+            kind: "requests",
+            per_minute: NonZeroU32::MIN,
+            retry_after,
+        };
+        let refused = Error::UpstreamRefused {
+            hourly: false,
+            retry_after,
+        };
+        let errors = [
+            Error::BadRequest(text.clone()),
+            Error::UnexpectedBody,
+            Error::CallerUnknown,
+            Error::CallerForbidden(Forbidden::Purge),
+            quota,
+            Error::NotFound,
+            Error::StreamUnknown,
+            Error::MethodNotAllowed,
+            Error::Misdirected,
+            Error::Overloaded,
+            Error::Draining,
+            Error::CredentialsRefused,
+            Error::AllowanceSpent { retry_after },
+            Error::UpstreamResting { retry_after },
+            refused,
+            Error::UpstreamGarbled(text.clone()),
+            Error::UpstreamFailed(text),
+            Error::ConnectionLost,
+            Error::UpstreamTimedOut,
+            Error::NotCached,
+            Error::Internal,
+        ];
+        let mut names: Vec<_> = errors.iter().map(Error::name).collect();
+        names.dedup();
+        assert_eq!(names, Error::NAMES);
     }
 }

@@ -30,7 +30,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::edge::respond;
 use crate::stack::{self, Edge, Parts};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Limits, Metrics};
 use crate::upstream::allowance::Allowances;
 use crate::upstream::client::Client;
 use crate::upstream::credentials::{Credentials, Mistake};
@@ -95,6 +95,11 @@ impl Gateway {
         let client = Client::new(&config.upstream).map_err(StartError::Client)?;
         let metrics = Metrics::new()?;
         metrics.loaded(clock.wall());
+        metrics.limits(&Limits {
+            connections: config.listen.max_connections.get(),
+            in_flight: config.listen.max_in_flight.get(),
+            cache_bytes: config.cache.max_bytes,
+        });
         let callers = listen("listen.address", config.listen.address).await?;
         let operators = listen("admin.address", config.admin.address).await?;
         let tasks = TaskTracker::new();

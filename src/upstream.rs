@@ -73,6 +73,9 @@ pub struct Fetch {
 }
 
 impl Fetch {
+    /// Every [`reason`](Self::reason).
+    pub const REASONS: [&'static str; 3] = ["miss", "refresh", "revalidate"];
+
     /// The name, in metrics and logs, of why the call is made and how.
     pub fn reason(&self) -> &'static str {
         let validators = self.known.as_ref().map(|page| page.validators());

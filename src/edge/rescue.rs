@@ -32,6 +32,7 @@ use crate::telemetry::metrics::Metrics;
 
 /// The rung.
 pub fn layer<S>(metrics: Arc<Metrics>) -> impl Layer<S, Service = Rescue<S>> + Clone {
+    metrics.expect_problems(&Error::NAMES);
     layer::layer_fn(move |inner| Rescue {
         metrics: metrics.clone(),
         inner,

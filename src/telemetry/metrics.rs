@@ -1,18 +1,24 @@
 //! Every metric, declared once. A metric's doc comment is its help text.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Counter, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
+
+mod labels;
+mod scrape;
+
+pub use labels::{ReadBy, Reload};
+pub use scrape::{Allowance, Limits, Scraped};
 
 /// OpenTelemetry's buckets for the duration of HTTP requests, and finer ones below, because a hit takes microseconds.
 const SERVED_SECONDS: &[f64] = &[
-    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1,
-    0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025,
+    0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
 ];
 /// OpenTelemetry's own, for calls over a network.
 const CALLED_SECONDS: &[f64] = &[
@@ -44,6 +50,7 @@ macro_rules! metrics {
         }
     };
     (@make IntGauge, $name:literal, $help:expr, $labels:expr) => { IntGauge::new($name, $help) };
+    (@make Counter, $name:literal, $help:expr, $labels:expr) => { Counter::new($name, $help) };
     (@make IntCounter, $name:literal, $help:expr, $labels:expr) => { IntCounter::new($name, $help) };
     (@make Histogram, $name:literal, $help:expr, $labels:expr, $buckets:expr) => {
         Histogram::with_opts(HistogramOpts::new($name, $help).buckets($buckets.to_vec()))
@@ -56,48 +63,67 @@ macro_rules! metrics {
     };
 }
 
+// A help text says what is shown and then, unless that is the same, what an operator learns from it.
 metrics! {
-    /// How long requests of callers took until the answer was ready to be sent.
+    /// How long callers wait, and for what: from a request's head until its answer is ready to be sent.
     served_seconds: HistogramVec("http_server_request_duration_seconds", ["http_request_method", "http_response_status_code", "http_route"], SERVED_SECONDS);
-    /// Requests of callers that are under way.
+    /// Requests of callers under way: near max_in_flight, further ones are refused.
     active_requests: IntGauge("http_server_active_requests", []);
-    /// How long calls to the vendor took, from their start to the last byte of the answer.
+    /// How the vendor does: the duration of calls to it, from their start to the last byte of the answer.
     called_seconds: HistogramVec("http_client_request_duration_seconds", ["http_response_status_code", "error_type"], CALLED_SECONDS);
-    /// Reads, by what answered them.
+    /// What answered reads: memory (hit, stale), a call to the vendor (miss, revalidated, bypass where a caller insisted) or somebody else's (collapsed).
     cache_requests: IntCounterVec("contacts_gateway_cache_requests_total", ["result"]);
     /// Entries in memory.
     cache_entries: IntGauge("contacts_gateway_cache_entries", []);
-    /// Memory that the entries take: keys, headers, bodies and overhead.
+    /// Memory that the entries take, keys, headers, bodies and overhead: at cache_max_bytes it is full.
     cache_bytes: IntGauge("contacts_gateway_cache_bytes", []);
-    /// Entries dropped, by cause: size (no room), expired (too old to be of use), explicit (forgotten).
+    /// Memory that entries may take: cache.max_bytes of the settings.
+    cache_max_bytes: IntGauge("contacts_gateway_cache_max_bytes", []);
+    /// Entries dropped, by cause: size (no room: cache.max_bytes is short), expired (too old to be of use), explicit (forgotten).
     cache_evictions: IntCounterVec("contacts_gateway_cache_evictions_total", ["cause"]);
-    /// How old pages were when they were served.
+    /// How old pages are when callers get them: what a short allowance costs.
     served_age: Histogram("contacts_gateway_served_age_seconds", [], AGE_SECONDS);
-    /// Calls to the vendor, by why they were made and how they ended.
+    /// What calls to the vendor are spent on, and how they end: credentials-refused needs an operator.
     upstream_calls: IntCounterVec("contacts_gateway_upstream_calls_total", ["reason", "outcome"]);
-    /// Calls that the vendor refused for its rate limit.
+    /// Calls that the vendor refused for its rate limit: somebody else spends the account's calls too.
     upstream_refusals: IntCounter("contacts_gateway_upstream_refusals_total", []);
-    /// What callers' quotas refused: requests, and fetches for them. Under dry_run, what would have been refused.
+    /// What callers' quotas refused, requests or fetches; under dry_run, what they would have.
     quota_refusals: IntCounterVec("contacts_gateway_quota_refusals_total", ["caller", "kind"]);
-    /// Calls of the vendor's that an account may still make in the window; "other": all accounts but the busiest 100.
+    /// Calls that an account may still make in the window: at 0 the next one waits. "other": all but the busiest 100 accounts together.
     allowance_remaining: IntGaugeVec("contacts_gateway_allowance_remaining", ["account"]);
-    /// Calls of the vendor's that an account may make in a window, as learnt.
+    /// Calls that an account may make in a window, as learnt from refusals.
     allowance_limit: IntGaugeVec("contacts_gateway_allowance_limit", ["account"]);
     /// Whether an account makes no calls for a while, after a refusal or failures: 0 or 1.
     allowance_paused: IntGaugeVec("contacts_gateway_allowance_paused", ["account"]);
+    /// Callers who wait for an account's next call, because what they ask for is not in memory.
+    allowance_waiting: IntGaugeVec("contacts_gateway_allowance_waiting", ["account"]);
+    /// Pages that wait for a refresh: rising, the account has fewer calls than its pages need, and they grow older.
+    allowance_wanted: IntGaugeVec("contacts_gateway_allowance_wanted", ["account"]);
     /// Tokens minted for calls to the vendor.
     tokens_minted: IntCounterVec("contacts_gateway_tokens_minted_total", ["algorithm"]);
-    /// Requests answered with a failure, by its name.
+    /// Why requests fail: those answered with a problem, by its name.
     problems: IntCounterVec("contacts_gateway_problems_total", ["type"]);
-    /// Open connections of callers.
+    /// Open connections of callers: at max_connections, further ones wait.
     connections: IntGauge("contacts_gateway_connections", []);
+    /// Connections that callers may have open: listen.max_connections of the settings.
+    max_connections: IntGauge("contacts_gateway_max_connections", []);
+    /// Requests that may be under way: listen.max_in_flight of the settings.
+    max_in_flight: IntGauge("contacts_gateway_max_in_flight", []);
     /// Settings and secrets read again while running, by outcome: ok, or failed for a mistake in them.
     config_reloads: IntCounterVec("contacts_gateway_config_reloads_total", ["outcome"]);
     /// Whether what is written in settings and secrets is what runs: 0 once they were read again and could not be used.
     config_last_reload_successful: IntGauge("contacts_gateway_config_last_reload_successful", []);
     /// Since when the settings and secrets that run are in effect, in seconds since 1970.
     config_last_reload_success_timestamp: IntGauge("contacts_gateway_config_last_reload_success_timestamp_seconds", []);
-    /// The program that runs: always 1.
+    /// Threads that requests run on.
+    runtime_workers: IntGauge("contacts_gateway_runtime_workers", []);
+    /// Time that those threads were busy, in sum: a rate near their number says that there is too little CPU.
+    runtime_busy_seconds: Counter("contacts_gateway_runtime_busy_seconds_total", []);
+    /// Tasks that wait for a thread to be free: rising, requests wait here before they are looked at.
+    runtime_queued_tasks: IntGauge("contacts_gateway_runtime_queued_tasks", []);
+    /// Tasks that there are: connections, fetches and a few more. Rising for ever, some are never let go.
+    runtime_tasks: IntGauge("contacts_gateway_runtime_tasks", []);
+    /// What runs: always 1.
     build_info: IntGaugeVec("contacts_gateway_build_info", ["version", "revision"]);
 }
 
@@ -105,6 +131,8 @@ metrics! {
 pub struct Metrics {
     all: Declared,
     reads: [IntCounter; ReadBy::ALL.len()],
+    /// Held by whoever scrapes. Nothing else ever waits for it.
+    scrape: Mutex<()>,
 }
 
 impl Metrics {
@@ -131,7 +159,11 @@ impl Metrics {
         ];
         all.build_info.with_label_values(&build).set(1);
         let reads = ReadBy::ALL.map(|by| all.cache_requests.with_label_values(&[by.name()]));
-        Ok(Arc::new(Self { all, reads }))
+        Ok(Arc::new(Self {
+            all,
+            reads,
+            scrape: Mutex::default(),
+        }))
     }
 
     /// A request of a caller's came in. Dropping what is returned says that it is over.
@@ -155,34 +187,6 @@ impl Metrics {
     /// An entry was dropped.
     pub fn evicted(&self, cause: &'static str) {
         self.all.cache_evictions.with_label_values(&[cause]).inc();
-    }
-
-    /// What is in memory now.
-    pub fn holds(&self, entries: u64, bytes: u64) {
-        self.all.cache_entries.set(entries.cast_signed());
-        self.all.cache_bytes.set(bytes.cast_signed());
-    }
-
-    /// How the accounts stand now. Those that are not among them are gone.
-    pub fn allowances(&self, accounts: &[(String, Allowance)]) {
-        // Of two scrapes at once one may miss accounts; the next does not.
-        let gauges = [
-            &self.all.allowance_remaining,
-            &self.all.allowance_limit,
-            &self.all.allowance_paused,
-        ];
-        gauges.iter().for_each(|gauge| gauge.reset());
-        for (account, allowance) in accounts {
-            let values = [
-                allowance.remaining,
-                allowance.limit,
-                usize::from(allowance.paused),
-            ];
-            for (gauge, value) in gauges.iter().zip(values) {
-                let value = i64::try_from(value).unwrap_or(i64::MAX);
-                gauge.with_label_values(&[account.as_str()]).set(value);
-            }
-        }
     }
 
     /// The vendor was called.
@@ -222,6 +226,24 @@ impl Metrics {
         self.all.quota_refusals.with_label_values(&[caller, kind])
     }
 
+    /// The failures that there can be, so that the first of each shows as a rise and not as a new series.
+    pub fn expect_problems(&self, names: &[&'static str]) {
+        for name in names {
+            self.all.problems.with_label_values(&[name]);
+        }
+    }
+
+    /// The same of calls to the vendor.
+    pub fn expect_calls(&self, reasons: &[&'static str], outcomes: &[&'static str]) {
+        for reason in reasons {
+            for outcome in outcomes {
+                self.all
+                    .upstream_calls
+                    .with_label_values(&[reason, outcome]);
+            }
+        }
+    }
+
     /// A request was answered with a failure.
     pub fn problem(&self, name: &'static str) {
         self.all.problems.with_label_values(&[name]).inc();
@@ -258,91 +280,12 @@ impl Metrics {
     pub fn open_connections(&self) -> u64 {
         self.all.connections.get().max(0).cast_unsigned()
     }
-
-    /// The text that Prometheus scrapes, format 0.0.4.
-    pub fn text(&self) -> Vec<u8> {
-        let mut text = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.all.registry.gather(), &mut text) {
-            tracing::error!(%error, "metrics cannot be written as text");
-        }
-        text
-    }
 }
 
 impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Metrics")
     }
-}
-
-/// What answered a read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadBy {
-    /// Memory, with a fresh page.
-    Hit,
-    /// Memory, with a page that is no longer fresh.
-    Stale,
-    /// A call to the vendor.
-    Miss,
-    /// Somebody else's call.
-    Collapsed,
-    /// A call that said that the page still holds.
-    Revalidated,
-    /// A call although memory would have done, because the caller asked for a newer page.
-    Bypass,
-}
-
-impl ReadBy {
-    /// In the order of their numbers.
-    const ALL: [Self; 6] = [
-        Self::Hit,
-        Self::Stale,
-        Self::Miss,
-        Self::Collapsed,
-        Self::Revalidated,
-        Self::Bypass,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Stale => "stale",
-            Self::Miss => "miss",
-            Self::Collapsed => "collapsed",
-            Self::Revalidated => "revalidated",
-            Self::Bypass => "bypass",
-        }
-    }
-}
-
-/// How reading settings and secrets again ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reload {
-    /// They are in effect.
-    Ok,
-    /// They cannot be used; those before them stay in effect.
-    Failed,
-}
-
-impl Reload {
-    /// In metrics and in `/status`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// What metrics show of an account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowance {
-    /// Calls it may still make.
-    pub remaining: usize,
-    /// Calls it may make in a window.
-    pub limit: usize,
-    /// Whether it makes none at present.
-    pub paused: bool,
 }
 
 /// A request that is under way.
@@ -371,9 +314,10 @@ mod tests {
 
     #[test]
     fn metrics_are_there_before_anything_happened() {
-        let text = String::from_utf8(Metrics::new().unwrap().text()).unwrap();
+        let text = Metrics::new().unwrap().text();
+        let text = String::from_utf8(text).unwrap();
         for line in [
-            "# HELP contacts_gateway_cache_requests_total Reads, by what answered them.",
+            "# HELP contacts_gateway_cache_entries Entries in memory.",
             "contacts_gateway_cache_requests_total{result=\"hit\"} 0",
             "contacts_gateway_upstream_refusals_total 0",
             "http_server_active_requests 0",

@@ -36,6 +36,7 @@ pub fn layer<S>(
     clock: Clock,
     metrics: Arc<Metrics>,
 ) -> impl Layer<S, Service = Exchange<S>> + Clone {
+    metrics.expect_calls(&Fetch::REASONS, &OUTCOMES);
     layer::layer_fn(move |inner| Exchange {
         settings: settings.clone(),
         clock: clock.clone(),
@@ -212,6 +213,17 @@ fn spent(page: &Result<Page, Error>, redial: bool, any_body: bool) -> Option<Out
         Err(_) => Some(Outcome::Failed),
     }
 }
+
+/// How calls end, but for those that never were made.
+const OUTCOMES: [&str; 7] = [
+    "ok",
+    "passed",
+    "credentials-refused",
+    "upstream-refused",
+    "upstream-garbled",
+    "upstream-failed",
+    "upstream-timed-out",
+];
 
 /// The name of how a call ended, in metrics and logs.
 fn outcome(page: &Result<Page, Error>) -> &'static str {

@@ -1,8 +1,6 @@
 //! The operators' port.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -159,11 +157,13 @@ async fn a_stream_without_credentials_costs_no_call_and_counts_as_none() {
     answer.is_problem(404, "stream-unknown");
     assert_eq!(world.vendor.calls(), 0);
     let text = world.gateway.operate(Method::GET, "/metrics").await.text();
-    for calls in [
-        "contacts_gateway_upstream_calls_total{",
-        "http_client_request_duration_seconds_count{",
-    ] {
-        assert!(!text.contains(calls), "{calls} in\n{text}");
+    for line in text.lines() {
+        let counts = line.starts_with("contacts_gateway_upstream_calls_total{");
+        assert!(!counts || line.ends_with(" 0"), "{line}");
+        assert!(
+            !line.starts_with("http_client_request_duration_seconds_count"),
+            "{line}"
+        );
     }
 }
 
@@ -187,28 +187,6 @@ async fn metrics_are_prometheus_text() {
             assert!(buckets.count() > 1, "{name}");
         }
     }
-    let mut promtool = match Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-    {
-        Ok(promtool) => promtool,
-        Err(error) => return assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
-    };
-    promtool
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(text.as_bytes())
-        .unwrap();
-    let said = promtool.wait_with_output().unwrap();
-    assert!(
-        said.status.success(),
-        "{}",
-        String::from_utf8_lossy(&said.stderr)
-    );
 }
 
 #[tokio::test]

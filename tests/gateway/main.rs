@@ -21,6 +21,7 @@ mod forwarding;
 mod layering;
 mod lifecycle;
 mod logs;
+mod metrics;
 mod problems;
 mod protocol;
 mod quotas;

@@ -1,0 +1,60 @@
+//! What labels can be: the values, where the code counts by them.
+
+/// What answered a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadBy {
+    /// Memory, with a fresh page.
+    Hit,
+    /// Memory, with a page that is no longer fresh.
+    Stale,
+    /// A call to the vendor.
+    Miss,
+    /// Somebody else's call.
+    Collapsed,
+    /// A call that said that the page still holds.
+    Revalidated,
+    /// A call although memory would have done, because the caller asked for a newer page.
+    Bypass,
+}
+
+impl ReadBy {
+    /// In the order of their numbers.
+    pub(super) const ALL: [Self; 6] = [
+        Self::Hit,
+        Self::Stale,
+        Self::Miss,
+        Self::Collapsed,
+        Self::Revalidated,
+        Self::Bypass,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Stale => "stale",
+            Self::Miss => "miss",
+            Self::Collapsed => "collapsed",
+            Self::Revalidated => "revalidated",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
+/// How reading settings and secrets again ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// They are in effect.
+    Ok,
+    /// They cannot be used; those before them stay in effect.
+    Failed,
+}
+
+impl Reload {
+    /// In metrics and in `/status`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+        }
+    }
+}
