@@ -129,6 +129,12 @@ where
     /// Waits for a fetch. If it fails, the old page will do for as long as the policy says.
     async fn fetch(self, read: Read, old: Option<Arc<Entry>>) -> Result<Answer, Error> {
         let fwd = if old.is_some() { "stale" } else { "uri-miss" };
+        // Whether it is the caller's wish alone that costs a call.
+        let insisted = old.as_ref().is_some_and(|old| {
+            let age = old.page.age(self.memory.clock.now());
+            let sparing = read.directives.sparing();
+            policy::verdict(age, &old.limits, &sparing) != Verdict::Fetch
+        });
         let wanted = Wanted::of(&read, Reason::Miss, old.clone());
         let fetched = self.inner.clone().oneshot(wanted).await;
         let fetched = fetched.map_err(Error::from_tower);
@@ -156,9 +162,11 @@ where
             collapsed,
         } = fetched?;
         let (status, by) = match (page.revalidated, collapsed) {
+            (true, false) if insisted => (StatusCode::NOT_MODIFIED, ReadBy::Bypass),
             (true, false) => (StatusCode::NOT_MODIFIED, ReadBy::Revalidated),
             (true, true) => (StatusCode::NOT_MODIFIED, ReadBy::Collapsed),
             (false, true) => (page.status, ReadBy::Collapsed),
+            (false, false) if insisted => (page.status, ReadBy::Bypass),
             (false, false) => (page.status, ReadBy::Miss),
         };
         let how = How::Fetched {

@@ -143,3 +143,19 @@ async fn limits_of_the_settings_stand_beside_what_they_limit() {
     let now = now.duration_since(std::time::UNIX_EPOCH).unwrap();
     assert_eq!(at, now.as_secs() as f64);
 }
+
+#[tokio::test]
+async fn a_read_that_costs_a_call_for_the_callers_wish_alone_is_a_bypass() {
+    let world = World::new().await;
+    let bypassed = async || {
+        let series = "contacts_gateway_cache_requests_total{result=\"bypass\"}";
+        world.gateway.metric(series).await
+    };
+    let insist = [("cache-control", "no-cache")];
+    world.get_with("cl-n6-a", &insist).await;
+    assert_eq!(bypassed().await, 0.0, "there was no page to pass over");
+    world.get_with("cl-n6-a", &insist).await;
+    assert_eq!(bypassed().await, 1.0);
+    world.get("cl-n6-a").await;
+    assert_eq!(bypassed().await, 1.0, "a hit");
+}
