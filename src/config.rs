@@ -16,8 +16,10 @@ use toml::Table;
 
 pub use mistake::{Mistake, Mistakes};
 
+use crate::telemetry::traces::OpenTelemetry;
 use crate::{cache, edge, telemetry, upstream};
 use layers::Layers;
+use mistake::Way;
 
 /// Every setting. There is no `Config` that breaks a rule: what cannot be used is refused while it is read.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -73,8 +75,14 @@ impl Config {
         if let Some(path) = file {
             layers.add_file(path);
         }
-        layers.add_environment(env);
-        Self::from_layers(layers)
+        let env: Vec<_> = env.collect();
+        let named = env.iter().map(|(name, value)| (&**name, &**value));
+        layers.add_environment(env.iter().cloned());
+        let ratio = Way::default().key("telemetry").key("trace_ratio");
+        let open_telemetry = OpenTelemetry::read(named, layers.place(&ratio).is_some());
+        let mut config = Self::from_layers(layers)?;
+        config.telemetry.open_telemetry = open_telemetry;
+        Ok(config)
     }
 
     fn from_layers(mut layers: Layers) -> Result<Self, Mistakes> {

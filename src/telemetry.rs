@@ -1,4 +1,4 @@
-//! What operators see: logs and metrics.
+//! What operators see: logs, metrics and traces.
 
 use std::io;
 use std::panic::PanicHookInfo;
@@ -13,10 +13,11 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 pub mod logs;
 pub mod metrics;
+pub mod traces;
 
 pub use logs::Logs;
 
-/// `[telemetry]`: logs.
+/// `[telemetry]`: logs and traces.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -24,6 +25,15 @@ pub struct Settings {
     pub log: Level,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// The collector that traces go to by OTLP/HTTP, for example `http://127.0.0.1:4318`: `/v1/traces` is added. Empty: what
+    /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT` says, else none.
+    pub otlp_endpoint: traces::Endpoint,
+    /// The part of the requests that is traced, 0 to 1. Where a caller's `traceparent` has decided, that decision holds.
+    pub trace_ratio: traces::Ratio,
+    /// OpenTelemetry's own variables, which count where the settings say nothing.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub open_telemetry: traces::OpenTelemetry,
 }
 
 /// The least level that is logged.

@@ -53,6 +53,8 @@ pub struct Settings {
     /// For upstreams of another kind than the vendor: any answer is passed on as it is, whatever its status and body,
     /// and kept by RFC 9111 alone. Then `Authorization` may be among `forward_headers`.
     pub accept_any_body: bool,
+    /// Whether calls carry `traceparent` and `tracestate`, and with them what callers said in theirs. Never `baggage`.
+    pub propagate_trace: bool,
 }
 
 /// What the cache wants of the vendor.

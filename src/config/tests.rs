@@ -77,7 +77,7 @@ fn a_mistake_is_told_with_its_place_its_key_and_what_to_write() {
         ),
         (
             "[telemetry]\ncolour = true",
-            "f.toml:2:1: telemetry.colour: unknown key (known keys: log, log_format)",
+            "f.toml:2:1: telemetry.colour: unknown key (known keys: log, log_format, otlp_endpoint, trace_ratio)",
         ),
         (
             "# ü\n[shared]\nurl = 1",
@@ -184,6 +184,21 @@ fn nonsense_is_refused_with_what_is_wrong_with_it() {
             "upstream.extra_query = [\"skip\"]",
             "upstream.extra_query[0]",
             "always understood",
+        ),
+        (
+            "telemetry.otlp_endpoint = \"collector:4318\"",
+            "telemetry.otlp_endpoint",
+            "must be http or https",
+        ),
+        (
+            "telemetry.otlp_endpoint = \"http://me:word@collector\"",
+            "telemetry.otlp_endpoint",
+            "no user and no password",
+        ),
+        (
+            "telemetry.trace_ratio = 1.5",
+            "telemetry.trace_ratio",
+            "from 0 to 1",
         ),
         (
             "listen.max_in_flight = 99999999999999999999",

@@ -263,6 +263,9 @@ mod tests {
         let settings = Settings {
             log: Level::Info,
             log_format: LogFormat::Json,
+            otlp_endpoint: Default::default(),
+            trace_ratio: Default::default(),
+            open_telemetry: Default::default(),
         };
         let now = Arc::new(|| (Instant::now(), SystemTime::now()));
         let (lines, logs) = layer(&settings, now).unwrap();

@@ -103,6 +103,8 @@ metrics! {
     tokens_minted: IntCounterVec("contacts_gateway_tokens_minted_total", ["algorithm"]);
     /// Why requests fail: those answered with a problem, by its name.
     problems: IntCounterVec("contacts_gateway_problems_total", ["type"]);
+    /// Why traces lack spans: what became of them, exported, failed (the collector did not take them) or dropped (the queue was full).
+    spans: IntCounterVec("contacts_gateway_spans_total", ["outcome"]);
     /// Open connections of callers: at max_connections, further ones wait.
     connections: IntGauge("contacts_gateway_connections", []);
     /// Connections that callers may have open: listen.max_connections of the settings.
@@ -152,6 +154,9 @@ impl Metrics {
         }
         for outcome in [Reload::Ok, Reload::Failed] {
             all.config_reloads.with_label_values(&[outcome.name()]);
+        }
+        for outcome in ["exported", "failed", "dropped"] {
+            all.spans.with_label_values(&[outcome]);
         }
         let build = [
             env!("CARGO_PKG_VERSION"),
@@ -268,6 +273,11 @@ impl Metrics {
             Reload::Ok => self.loaded(at),
             Reload::Failed => self.all.config_last_reload_successful.set(0),
         }
+    }
+
+    /// Spans have left, or will not.
+    pub fn spans(&self, outcome: &'static str, n: u64) {
+        self.all.spans.with_label_values(&[outcome]).inc_by(n);
     }
 
     /// A caller connected. Dropping what is returned says that the connection is gone.

@@ -153,6 +153,7 @@ async fn the_schema_is_one_that_both_files_in_config_keep_to() {
         ("listen", "max_connections", 0.into()),
         ("telemetry", "log", "loud".into()),
         ("telemetry", "log_format", "loud".into()),
+        ("telemetry", "trace_ratio", 1.5.into()),
     ] {
         let mut settings = default.clone();
         settings[table][key] = value;
@@ -196,6 +197,8 @@ fn wrong(schema: &Value, value: &Value) -> Option<String> {
             "enum" => None,
             "minimum" if value.as_f64() < says.as_f64() => refused(keyword),
             "minimum" => None,
+            "maximum" if value.as_f64() > says.as_f64() => refused(keyword),
+            "maximum" => None,
             "oneOf" => {
                 let any = says.as_array().unwrap().iter();
                 if any.filter(|one| wrong(one, value).is_none()).count() == 1 {

@@ -21,7 +21,7 @@ const TIERS: [(&str, &str); 16] = [
     ("clock", "the one place that reads a clock"),
     ("secret", "bytes that cannot be printed"),
     ("setting", "how a value is written in the settings"),
-    ("telemetry", "logs and metrics"),
+    ("telemetry", "logs, metrics and traces"),
 ];
 
 /// The lowest ones are one row: leaves, of which only the vocabulary may know others: the errors of its ids, and how a

@@ -28,7 +28,8 @@ impl ReadBy {
         Self::Bypass,
     ];
 
-    pub(super) fn name(self) -> &'static str {
+    /// In metrics and in traces.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Hit => "hit",
             Self::Stale => "stale",
