@@ -31,6 +31,7 @@ use crate::config::Config;
 use crate::edge::respond;
 use crate::stack::{self, Edge, Parts};
 use crate::telemetry::metrics::{Limits, Metrics};
+use crate::telemetry::traces::Traces;
 use crate::upstream::allowance::Allowances;
 use crate::upstream::client::Client;
 use crate::upstream::credentials::{Credentials, Mistake};
@@ -42,6 +43,9 @@ mod wire;
 use ahead::Ahead;
 use patience::{Patience, Progress};
 use wire::Wire;
+
+/// How long the last spans may take to reach the collector, once nobody is left to be answered.
+const LAST_SPANS: Duration = Duration::from_secs(3);
 
 /// The gateway, bound and not yet serving.
 #[derive(Debug)]
@@ -100,9 +104,16 @@ impl Gateway {
             in_flight: config.listen.max_in_flight.get(),
             cache_bytes: config.cache.max_bytes,
         });
+        for warning in &config.telemetry.open_telemetry.warnings {
+            warn!("{warning}");
+        }
         let callers = listen("listen.address", config.listen.address).await?;
         let operators = listen("admin.address", config.admin.address).await?;
         let tasks = TaskTracker::new();
+        let propagate = config.upstream.propagate_trace;
+        let time = clock.clone();
+        let now = Arc::new(move || time.both());
+        let traces = Traces::start(&config.telemetry, propagate, now, &metrics);
         // Up to this age a page would have been served at once to whoever is turned away.
         let penalty = config.cache.usable_for;
         let allowance = config.allowance.clone();
@@ -112,6 +123,7 @@ impl Gateway {
             clock,
             store: Store::new(config.cache.max_bytes, metrics.clone()),
             metrics,
+            traces,
             credentials: Arc::new(credentials),
             client,
             tasks,
@@ -205,13 +217,15 @@ impl Gateway {
         let drained = tokio::time::timeout(listen.drain_for, at_work.wait()).await;
         admin_closing.cancel();
         at_admin.close();
-        match drained {
+        let ended = match drained {
             Ok(()) => {
                 info!("drained");
                 Ok(())
             }
             Err(_) => Err(CutOff(at_work.len())),
-        }
+        };
+        parts.traces.close(LAST_SPANS).await;
+        ended
     }
 }
 

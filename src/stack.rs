@@ -25,6 +25,7 @@ use crate::edge::callers::Callers;
 use crate::edge::{Body, admit, identify, measure, quota, rescue, respond, route, trace};
 use crate::error::Error;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Traces;
 use crate::upstream::client::Client;
 use crate::upstream::credentials::Credentials;
 use crate::upstream::{Fetch, exchange, redial, sign};
@@ -43,6 +44,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Follows some of what happens.
+    pub traces: Traces,
     /// The pages in memory.
     pub store: Store,
     /// The accounts' allowances, and who waits for them.
@@ -67,7 +70,7 @@ fn edge(config: &Config, parts: &Parts, cache: Cache) -> Edge {
     let Parts { clock, metrics, .. } = parts;
     let callers = Callers::new(&config.callers, metrics, clock.now());
     let path = ServiceBuilder::new()
-        .layer(trace::layer()) // names the request, so that refusals below have names too
+        .layer(trace::layer(clock.clone(), parts.traces.clone())) // names the request, so that refusals below have names too
         .layer(measure::layer(clock.clone(), metrics.clone())) // counts what the caller sees
         .layer(rescue::layer(metrics.clone())) // above: always a response; below: perhaps an error
         .layer(admit::layer(parts.draining.clone())) // on its way out the gateway takes nothing more in
@@ -112,6 +115,7 @@ fn cache(config: &Config, parts: &Parts, upstream: Upstream) -> Cache {
         accounts: parts.accounts.clone(),
         clock: clock.clone(),
         tasks: tasks.clone(),
+        traces: parts.traces.clone(),
         upstream,
     });
     let path = ServiceBuilder::new()

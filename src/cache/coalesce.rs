@@ -5,6 +5,9 @@
 //! each of them. Only who comes after a forget of the list starts another.
 //!
 //! When a fetch begins is the account's to say: callers wait for their turn at its desk, and refreshes for theirs.
+//!
+//! In a trace a fetch is a span of its own. It is a child of the request that began it, where the call to the vendor is
+//! looked for first; the others who wait have a link to it. A refresh, for which nobody waits, is a trace of its own.
 
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
@@ -22,6 +25,7 @@ use super::{Fetched, Wanted};
 use crate::clock::Clock;
 use crate::contacts::{Forwarded, Page, PageKey, Read};
 use crate::error::Error;
+use crate::telemetry::traces::{self, Kind, Span, Traces, Trail};
 use crate::upstream::allowance::{self, Allowances, Call, Launch, Permit};
 use crate::upstream::{Fetch, Reason};
 
@@ -40,6 +44,7 @@ type Desk = Arc<allowance::Desk<Name, Flight>>;
 pub struct Flight {
     ticket: Arc<Ticket>,
     landing: Shared<oneshot::Receiver<Landing>>,
+    trail: Option<Trail>,
 }
 
 /// The innermost part of the cache: makes fetches, and keeps what they bring. A clone costs next to nothing, since every
@@ -60,6 +65,8 @@ pub struct Source<S> {
     pub clock: Clock,
     /// Fetches, which outlive the requests that began them.
     pub tasks: TaskTracker,
+    /// Follows some of them.
+    pub traces: Traces,
     /// Where they go.
     pub upstream: S,
 }
@@ -95,7 +102,7 @@ where
         let desk = self.0.accounts.desk(&name.0.list.account);
         let mut book = desk.book();
         if let Some(flight) = book.flight(&name).filter(|flight| flight.ticket.is_good()) {
-            return landed(flight.landing.clone(), true).boxed();
+            return flight.clone().land(true).boxed();
         }
         // Between the caller's look-up and this one a fetch may have landed.
         let known = wanted.known.as_ref();
@@ -131,6 +138,7 @@ where
                     name,
                     id,
                     told,
+                    span: traces::child("wait for the allowance", Kind::Internal),
                 };
                 place.wait().boxed()
             }
@@ -139,18 +147,26 @@ where
     }
 }
 
-/// Waits for a flight that has begun.
-async fn landed(
-    landing: Shared<oneshot::Receiver<Landing>>,
-    collapsed: bool,
-) -> Result<Fetched, Error> {
-    // The sender is dropped unused only if the fetch panicked.
-    let (page, stored) = landing.await.unwrap_or(Err(Error::Internal))?;
-    Ok(Fetched {
-        page,
-        stored,
-        collapsed,
-    })
+impl Flight {
+    /// Waits for it. Whoever did not begin it is `collapsed`.
+    async fn land(self, collapsed: bool) -> Result<Fetched, Error> {
+        let mut span = match collapsed {
+            true => traces::child("wait for a fetch", Kind::Internal),
+            // The fetch itself shows how long that takes.
+            false => Span::default(),
+        };
+        if let Some(trail) = &self.trail {
+            span.link(trail);
+        }
+        // The sender is dropped unused only if the fetch panicked.
+        let landing = self.landing.await.unwrap_or(Err(Error::Internal));
+        let (page, stored) = landing.inspect_err(|failure| span.fail(failure.name()))?;
+        Ok(Fetched {
+            page,
+            stored,
+            collapsed,
+        })
+    }
 }
 
 /// A caller's place in the queue. Who hangs up leaves it.
@@ -159,14 +175,18 @@ struct Place {
     name: Name,
     id: u64,
     told: oneshot::Receiver<Result<(Flight, bool), Error>>,
+    span: Span,
 }
 
 impl Place {
     async fn wait(mut self) -> Result<Fetched, Error> {
         let told = (&mut self.told).await;
         // The other end is dropped unused only if the fetch could not begin.
-        let (flight, first) = told.unwrap_or(Err(Error::Internal))?;
-        landed(flight.landing, !first).await
+        let told = told.unwrap_or(Err(Error::Internal));
+        let mut span = std::mem::take(&mut self.span);
+        let (flight, first) = told.inspect_err(|refused| span.fail(refused.name()))?;
+        drop(span);
+        flight.land(!first).await
     }
 }
 
@@ -203,16 +223,21 @@ where
         wanted: impl FnOnce() -> Option<Wanted> + Send + 'static,
     ) -> Launch<Flight> {
         let (this, desk) = (self.clone(), desk.clone());
+        // Where whoever asks is in its trace. When the fetch begins, somebody else may be under way here.
+        let cause = traces::current();
         Box::new(move |call, id| {
             let wanted = wanted()?;
             let (land, landing) = oneshot::channel();
             let ticket = Arc::new(this.0.store.ticket(&wanted.key.list));
+            let refresh = wanted.reason == Reason::Refresh;
+            let span = this.0.traces.fetch(cause.as_ref(), refresh);
             let flight = Flight {
                 ticket: ticket.clone(),
                 landing: landing.shared(),
+                trail: span.trail().cloned(),
             };
             let tasks = this.0.tasks.clone();
-            tasks.spawn(this.fly(wanted, desk, (call, id), ticket, land));
+            tasks.spawn(span.around(this.fly(wanted, desk, (call, id), ticket, land)));
             Some(flight)
         })
     }
@@ -243,6 +268,7 @@ where
             redial: false,
             permit,
         };
+        traces::note("contacts_gateway.reason", || fetch.reason());
         let landing = self.0.upstream.clone().oneshot(fetch).await.map(|page| {
             let page = Arc::new(page);
             let debt = desk.open_debt();
@@ -258,6 +284,9 @@ where
             };
             (page, stored)
         });
+        if let Err(failure) = &landing {
+            traces::fail(failure.name());
+        }
         aloft.fetched = landing.is_ok();
         let refused = matches!(landing, Err(Error::UpstreamRefused { .. }));
         drop(aloft);

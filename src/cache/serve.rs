@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::contacts::{Ask, Page, Read};
 use crate::error::Error;
 use crate::telemetry::metrics::{Metrics, ReadBy};
+use crate::telemetry::traces;
 use crate::upstream::{Fetch, Reason};
 
 /// The rung. `fetches` are asked for refreshes; callers who wait go through what is below.
@@ -148,6 +149,7 @@ where
         if let Some(old) = old.filter(|_| !failure.is_empty()) {
             let age = old.page.age(now);
             if age < old.limits.if_error {
+                traces::note("contacts_gateway.stale_after", || failure);
                 return Ok(self.answer(
                     old.page.clone(),
                     age,
@@ -181,6 +183,8 @@ where
 
     fn answer(&self, page: Arc<Page>, age: Duration, how: How, by: ReadBy) -> Answer {
         self.memory.metrics.read(by, age);
+        traces::note("cache.result", || by.name());
+        traces::note("contacts_gateway.served_age", || age.as_secs_f64());
         Answer::Page(Served { page, age, how })
     }
 }

@@ -16,7 +16,7 @@ use crate::error::Error;
 
 /// Far longer than anything from memory, and longer than the vendor takes when it is well. No setting: whoever wants
 /// another bound has the histogram of durations, and this one is among its buckets.
-const SLOW: Duration = Duration::from_secs(1);
+pub(super) const SLOW: Duration = Duration::from_secs(1);
 
 /// What becomes known of a request on its way in, for those further out.
 #[derive(Debug, Default)]
@@ -29,6 +29,11 @@ impl About {
     /// Who asks, as the settings name it.
     pub(super) fn caller(&self, name: &Arc<str>) {
         let _ = self.caller.set(name.clone());
+    }
+
+    /// Who it was, if that is known.
+    pub(super) fn who(&self) -> Option<&Arc<str>> {
+        self.caller.get()
     }
 
     /// For what, of a stream that the settings have credentials for.

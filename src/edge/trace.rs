@@ -1,29 +1,46 @@
-//! Names a request: the id that its answer, its problem and its log lines carry, and the path it came on.
+//! Names a request: the id that its answer, its problem and its log lines carry, and the path it came on. And opens the
+//! span of those that are traced.
 //!
-//! Outermost, so that nothing happens to a request that has no name.
+//! Outermost, so that nothing happens to a request that has no name. Whether one is traced is decided before anything is
+//! made for it: the others, of which there are many, go straight on.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response, Version};
 use tower::{Layer, Service, layer};
 use uuid::Uuid;
 
 use super::Body;
-use super::report::About;
+use super::report::{About, Failed, SLOW};
+use crate::clock::Clock;
 use crate::contacts::Api;
+use crate::telemetry::traces::{self, Span, Traces};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The methods that spans name: those that everybody knows, and ours. Any other is the caller's text.
+const METHODS: [&str; 10] = [
+    "GET", "HEAD", "PURGE", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE",
+];
+
 /// The rung.
-pub fn layer<S>() -> impl Layer<S, Service = Trace<S>> + Clone {
-    layer::layer_fn(|inner| Trace { inner })
+pub fn layer<S>(clock: Clock, traces: Traces) -> impl Layer<S, Service = Trace<S>> + Clone {
+    layer::layer_fn(move |inner| Trace {
+        clock: clock.clone(),
+        traces: traces.clone(),
+        inner,
+    })
 }
 
 /// See [`layer()`].
 #[derive(Clone, Debug)]
 pub struct Trace<S> {
+    clock: Clock,
+    traces: Traces,
     inner: S,
 }
 
@@ -73,6 +90,7 @@ impl<S, B> Service<Request<B>> for Trace<S>
 where
     S: Service<Request<B>, Response = Response<Body>>,
     S::Future: Send + 'static,
+    S::Error: 'static,
 {
     type Response = Response<Body>;
     type Error = S::Error;
@@ -84,14 +102,94 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let named = Arc::new(Named::of(&request));
+        let trace = self.traces.request(request.headers());
+        if !trace.is_none() {
+            return self.traced(trace, named, request);
+        }
         let id = named.id.clone();
         request.extensions_mut().insert(named);
         let answer = self.inner.call(request);
-        Box::pin(async move {
-            let mut response = answer.await?;
-            response.headers_mut().insert(X_REQUEST_ID, id);
-            Ok(response)
-        })
+        Box::pin(async move { Ok(marked(answer.await?, id)) })
+    }
+}
+
+impl<S> Trace<S> {
+    /// The same for a request that is followed.
+    #[cold]
+    fn traced<B>(
+        &mut self,
+        mut trace: Span,
+        named: Arc<Named>,
+        mut request: Request<B>,
+    ) -> BoxFuture<'static, Result<Response<Body>, S::Error>>
+    where
+        S: Service<Request<B>, Response = Response<Body>>,
+        S::Future: Send + 'static,
+        S::Error: 'static,
+    {
+        describe(&mut trace, &request, &named);
+        request.extensions_mut().insert(named.clone());
+        let (clock, answer) = (self.clock.clone(), self.inner.call(request));
+        let began = clock.now();
+        Box::pin(trace.around(async move {
+            let response = answer.await?;
+            let took = clock.now().saturating_duration_since(began);
+            conclude(&named, &response, took);
+            Ok(marked(response, named.id.clone()))
+        }))
+    }
+}
+
+/// With the id.
+fn marked(mut response: Response<Body>, id: HeaderValue) -> Response<Body> {
+    response.headers_mut().insert(X_REQUEST_ID, id);
+    response
+}
+
+/// What OpenTelemetry's conventions ask for of a request. No path and no query: they hold ids.
+fn describe<B>(trace: &mut Span, request: &Request<B>, named: &Named) {
+    let method = METHODS
+        .into_iter()
+        .find(|m| *m == request.method().as_str());
+    let name = method.unwrap_or("HTTP");
+    trace.note("http.request.method", method.unwrap_or("_OTHER"));
+    trace.note("url.scheme", "http");
+    match named.api.map(Api::route) {
+        None => trace.name(name),
+        Some(route) => {
+            trace.name(format!("{name} {route}"));
+            trace.note("http.route", route);
+        }
+    }
+    let version = match request.version() {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        _ => "1.1",
+    };
+    trace.note("network.protocol.version", version);
+}
+
+/// How the request was answered. What a collector should keep whatever its share of the rest is marked.
+fn conclude(named: &Named, response: &Response<Body>, took: Duration) {
+    if let Some(caller) = named.about.who() {
+        traces::note("contacts_gateway.caller", || caller.clone());
+    }
+    let status = response.status();
+    traces::note("http.response.status_code", || i64::from(status.as_u16()));
+    let problem = response
+        .extensions()
+        .get()
+        .map(|Failed(failure)| failure.name());
+    if let Some(problem) = problem {
+        traces::note("contacts_gateway.problem", || problem);
+    }
+    // 4xx are the caller's doing, and no failure of what is described here.
+    if status.is_server_error() {
+        let kind = problem.map_or_else(|| status.as_str().to_owned().into(), Cow::Borrowed);
+        traces::fail(kind);
+        traces::note("contacts_gateway.keep", || "failure");
+    } else if took >= SLOW {
+        traces::note("contacts_gateway.keep", || "slow");
     }
 }
 

@@ -185,7 +185,7 @@ const NEVER_FORWARDED: [(&[&str], &str); 7] = [
         "since pages are kept and judged as they are, not compressed",
     ),
     (
-        &["x-request-id", "traceparent", "tracestate"],
+        &["x-request-id", "traceparent", "tracestate", "baggage"],
         "since one vendor call serves many requests, so none of them may put its mark on it",
     ),
 ];

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH, USER_AGENT};
+use http::uri::Scheme;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::Empty;
 use hyper::body::Incoming;
@@ -29,6 +30,7 @@ use crate::contacts::{Interim, Page};
 use crate::error::Error;
 use crate::telemetry::logs::EACH;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::{self, Kind, Span};
 
 /// The rung.
 pub fn layer<S>(
@@ -79,6 +81,10 @@ where
         } = self.clone();
         Box::pin(async move {
             let mut request = request(&settings, &fetch)?;
+            let mut trace = describe(&settings, &fetch);
+            if let Some(trail) = trace.trail().filter(|_| settings.propagate_trace) {
+                trail.propagate(request.headers_mut());
+            }
             // The vendor sends nothing ahead that would be of use to anybody.
             let ahead = settings.accept_any_body.then(|| overhear(&mut request));
             let asked_at = clock.now();
@@ -120,9 +126,47 @@ where
                 page.ahead = ahead.take();
             }
             metrics.upstream_call(fetch.reason(), status, outcome(&page), took);
+            conclude(&mut trace, status, &page);
             record(&fetch, status, &page, took);
             page
         })
+    }
+}
+
+/// The call's span, with what OpenTelemetry's conventions ask for. No path and no query: they hold ids.
+fn describe(settings: &Settings, fetch: &Fetch) -> Span {
+    let mut trace = traces::child("GET", Kind::Client);
+    if !trace.is_none() {
+        let url = &settings.url;
+        let usual = if *url.scheme() == Scheme::HTTPS {
+            443
+        } else {
+            80
+        };
+        let port = url.authority().port_u16().unwrap_or(usual);
+        trace.note("http.request.method", "GET");
+        trace.note("server.address", url.host().to_owned());
+        trace.note("server.port", i64::from(port));
+        if fetch.redial {
+            trace.note("http.request.resend_count", 1);
+        }
+    }
+    trace
+}
+
+fn conclude(trace: &mut Span, status: Option<StatusCode>, page: &Result<Page, Error>) {
+    if let Some(status) = status {
+        trace.note("http.response.status_code", i64::from(status.as_u16()));
+    }
+    match (status, page) {
+        (Some(status), _) if status.is_client_error() || status.is_server_error() => {
+            trace.fail(status.as_str().to_owned());
+        }
+        (_, Err(failure)) => trace.fail(failure.name()),
+        (_, Ok(_)) => {}
+    }
+    if let Err(failure) = page {
+        trace.note("contacts_gateway.problem", failure.name());
     }
 }
 

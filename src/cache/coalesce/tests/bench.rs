@@ -11,6 +11,7 @@ use crate::cache::store::Forget;
 use crate::cache::test_pages::{accounts, key, rules};
 use crate::contacts::Caller;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Traces;
 use crate::upstream::Reason;
 
 /// What is below: each call waits until the test lets it land.
@@ -49,6 +50,7 @@ impl Bench {
             accounts: accounts(&clock, &tasks),
             clock,
             tasks: tasks.clone(),
+            traces: Traces::default(),
             upstream: BoxCloneSyncService::new(below),
         });
         Self {
