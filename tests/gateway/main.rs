@@ -30,4 +30,5 @@ mod rules;
 mod secrecy;
 mod support;
 mod token;
+mod traces;
 mod vendor_side;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use contacts_gateway::clock::{Clock, Hand};
 use contacts_gateway::config::Config;
-use contacts_gateway::server::Gateway;
+use contacts_gateway::server::{CutOff, Gateway};
 use contacts_gateway::stack::Parts;
 use contacts_gateway::vendor::{self, App, Behaviour, Vendor};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
@@ -18,8 +18,10 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 pub(crate) mod callers;
+pub(crate) mod collector;
 pub(crate) mod connection;
 pub(crate) mod process;
 mod wire;
@@ -165,6 +167,7 @@ pub(crate) struct Running {
     pub(crate) admin: String,
     pub(crate) parts: Parts,
     leave: Option<oneshot::Sender<()>>,
+    runs: JoinHandle<Result<(), CutOff>>,
     client: Client<hyper_util::client::legacy::connect::HttpConnector, Full<Bytes>>,
     _folder: Folder,
 }
@@ -203,7 +206,7 @@ impl Running {
         let (leave, left) = oneshot::channel();
         let (url, admin) = (gateway.address().unwrap(), gateway.admin_address().unwrap());
         let parts = gateway.parts().clone();
-        tokio::spawn(gateway.run(async {
+        let runs = tokio::spawn(gateway.run(async {
             let _ = left.await;
         }));
         Self {
@@ -211,6 +214,7 @@ impl Running {
             admin: format!("http://{admin}"),
             parts,
             leave: Some(leave),
+            runs,
             client: Client::builder(TokioExecutor::new()).build_http(),
             _folder: folder,
         }
@@ -251,6 +255,12 @@ impl Running {
             .lines()
             .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// Has it drain, and waits until it has.
+    pub(crate) async fn leaves(&mut self) {
+        self.tell_to_leave();
+        (&mut self.runs).await.unwrap().unwrap();
     }
 
     /// Tells it to drain; the rest is up to it.

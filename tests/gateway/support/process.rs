@@ -68,9 +68,14 @@ impl Program {
         .await
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How many bytes of memory it takes, as Linux counts them (VmRSS).
     pub(crate) fn resident(&self) -> u64 {
-        let status = format!("/proc/{}/status", self.child.id());
+        let status = format!("/proc/{}/status", self.id());
         let status = std::fs::read_to_string(status).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.unwrap().trim().trim_end_matches(" kB");
@@ -160,16 +165,19 @@ pub(crate) struct Serving {
 impl Serving {
     /// With these settings (TOML) over the defaults. It is ready when this returns.
     pub(crate) async fn before(upstream: &str, settings: &str) -> Self {
+        Self::with_env(upstream, settings, &[]).await
+    }
+
+    /// The same with these variables besides.
+    pub(crate) async fn with_env(upstream: &str, settings: &str, env: &[(&str, &str)]) -> Self {
         let folder = Folder::new();
         let file = settings_file(&folder, settings);
-        let mut program = Program::start(
-            &["--config", &file],
-            &[
-                ("CONTACTS_GATEWAY__LISTEN__ADDRESS", "127.0.0.1:0"),
-                ("CONTACTS_GATEWAY__ADMIN__ADDRESS", "127.0.0.1:0"),
-                ("CONTACTS_GATEWAY__UPSTREAM__URL", upstream),
-            ],
-        );
+        let own = [
+            ("CONTACTS_GATEWAY__LISTEN__ADDRESS", "127.0.0.1:0"),
+            ("CONTACTS_GATEWAY__ADMIN__ADDRESS", "127.0.0.1:0"),
+            ("CONTACTS_GATEWAY__UPSTREAM__URL", upstream),
+        ];
+        let mut program = Program::start(&["--config", &file], &[&own, env].concat());
         let line = program.line("listen.address").await;
         Self {
             callers: address(&line, "listen.address"),
