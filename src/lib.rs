@@ -28,6 +28,8 @@
 //! - A [`Fetch`](upstream::Fetch) has a [`Permit`](upstream::allowance::Permit), which only the account's [`allowance`](upstream::allowance)
 //!   gives out: by its type no call to the vendor goes uncounted, or before its turn.
 //! - Every failure is an [`Error`](error::Error), named by what happened. One rung, [`edge::rescue`], turns them into statuses.
+//! - Whether a request is traced is decided once, outermost ([`edge::trace`]); what further in has to say goes onto the span
+//!   that is under way, if there is one ([`telemetry::traces`]).
 //! - Time is an argument. Only [`clock`] reads one.
 //!
 //! # Where things are
