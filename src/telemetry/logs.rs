@@ -15,7 +15,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::{Level, LogFormat, Now, Settings};
+use super::{Level, LogFormat, Now, Settings, traces};
 
 mod limit;
 mod line;
@@ -124,6 +124,10 @@ impl Lines {
         };
         let mut line = Line::new(self.format, date, *meta.level(), meta.target());
         event.record(&mut line);
+        if let Some(ids) = traces::current_ids() {
+            line.text("trace_id", &ids.trace_id);
+            line.text("span_id", &ids.span_id);
+        }
         if suppressed > 0 {
             line.plain("suppressed", suppressed);
         }

@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 use super::{exporting, vendor};
 use crate::support::collector::Collector;
 use crate::support::process::{Program, Serving};
-use crate::support::{World, eventually, path};
+use crate::support::{World, answering, eventually, path};
 
 /// So many spans fit into the queue, and leave it in such batches, soon.
 const SMALL: [(&str, &str); 4] = [
@@ -137,6 +137,39 @@ async fn a_collector_that_stalls_does_not_keep_the_program_from_ending() {
     let ended = serving.program.ended().await;
     assert_eq!(ended.code, Some(0));
     assert!(ended.err.contains("spans are lost"), "{}", ended.err);
+}
+
+#[tokio::test]
+async fn what_is_logged_of_a_traced_request_names_its_span() {
+    let collector = Collector::start().await;
+    let (world, mut serving) = before(&collector.url, &SMALL).await;
+    world.vendor.behave(answering(StatusCode::BAD_GATEWAY));
+    serving
+        .get(&path("cl-n6-b"))
+        .await
+        .is_problem(502, "upstream-failed");
+    let spans = collector.has(2 * FIRST).await;
+    let ids = |message: &str| {
+        let log = serving.program.log();
+        let line = log.lines().find(|line| line.contains(message)).unwrap();
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let id = |name: &str| line[name].as_str().unwrap().to_owned();
+        (id("trace_id"), id("span_id"))
+    };
+    for (message, name) in [
+        ("a request failed", "GET /agentassist"),
+        ("a call to the vendor failed", "fetch"),
+    ] {
+        let ids = ids(message);
+        let named = spans.iter().find(|span| span.place() == ids);
+        assert!(
+            named.unwrap().name.starts_with(name),
+            "{message}: {named:?}"
+        );
+    }
+    // It is nobody's.
+    let serves = serving.program.line("\"serving\"").await;
+    assert!(!serves.contains("trace_id"), "{serves}");
 }
 
 #[cfg(target_os = "linux")]
