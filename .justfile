@@ -29,3 +29,12 @@ demo:
 # The container image, by docker, podman or buildah
 image engine="docker" tag="contacts-gateway:dev":
     .ci/image {{ quote(engine) }} {{ quote(tag) }}
+
+# The settings' schema in the chart's, after settings changed
+chart-schema:
+    .ci/chart-schema
+
+# The chart's golden renders, after the chart changed: read the difference
+chart-golden:
+    cargo build --locked
+    target/python/bin/python tests/helm/check.py target/debug/contacts-gateway --write

@@ -11,6 +11,7 @@ mod allowance;
 mod answers;
 mod caching;
 mod callers;
+mod chart;
 mod cli;
 mod coalescing;
 mod conditions;

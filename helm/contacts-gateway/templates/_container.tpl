@@ -1,0 +1,107 @@
+{{/* The container and its volumes, the same in every mode. */}}
+
+{{- define "contacts-gateway.container" -}}
+{{- include "contacts-gateway.check" . -}}
+{{- $settings := include "contacts-gateway.settings" . | fromJson -}}
+{{- $listen := $settings.listen.address -}}
+{{- $admin := $settings.admin.address -}}
+- name: contacts-gateway
+  image: {{ include "contacts-gateway.image" . }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  {{- if and (eq .Values.mode "sidecar") .Values.sidecar.native }}
+  # Started before the application, which waits for the startup probe, and ended after it.
+  restartPolicy: Always
+  {{- end }}
+  args:
+    - serve
+    - --config
+    - /etc/contacts-gateway/gateway.toml
+    {{- with .Values.extraArgs }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  env:
+    # The image sets both, and the environment goes before the settings file.
+    - name: CONTACTS_GATEWAY__LISTEN__ADDRESS
+      value: {{ $listen | quote }}
+    - name: CONTACTS_GATEWAY__ADMIN__ADDRESS
+      value: {{ $admin | quote }}
+    {{- with .Values.extraEnv }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with .Values.extraEnvFrom }}
+  envFrom:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  ports:
+    {{- if not (include "contacts-gateway.isLoopback" $listen) }}
+    - name: contacts
+      containerPort: {{ include "contacts-gateway.port" $listen }}
+    {{- end }}
+    - name: contacts-admin
+      containerPort: {{ include "contacts-gateway.port" $admin }}
+  {{- range $probe, $path := dict "startupProbe" "/ready" "livenessProbe" "/live" "readinessProbe" "/ready" }}
+  {{- with index $.Values $probe }}
+  {{ $probe }}:
+    {{- if include "contacts-gateway.isLoopback" $admin }}
+    exec:
+      command: [/contacts-gateway, health]
+    {{- else }}
+    httpGet:
+      path: {{ $path }}
+      port: contacts-admin
+    {{- end }}
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- end }}
+  resources:
+    {{- toYaml .Values.resources | nindent 4 }}
+  securityContext:
+    {{- toYaml .Values.securityContext | nindent 4 }}
+  volumeMounts:
+    {{- include "contacts-gateway.volumeMounts" . | nindent 4 }}
+{{- end -}}
+
+{{/* Folders, not single files: what is mounted by subPath never changes in a running container. */}}
+{{- define "contacts-gateway.volumeMounts" -}}
+- name: contacts-gateway-settings
+  mountPath: /etc/contacts-gateway
+  readOnly: true
+{{- range $i, $secret := .Values.existingSecrets }}
+- name: contacts-gateway-secret-{{ $i }}
+  mountPath: /run/secrets/contacts-gateway/{{ $secret }}
+  readOnly: true
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "contacts-gateway.volumes" -}}
+- name: contacts-gateway-settings
+  {{- if .Values.configExistingSecretName }}
+  secret:
+    secretName: {{ .Values.configExistingSecretName }}
+  {{- else }}
+  configMap:
+    name: {{ include "contacts-gateway.fullname" . }}
+  {{- end }}
+{{- range $i, $secret := .Values.existingSecrets }}
+- name: contacts-gateway-secret-{{ $i }}
+  secret:
+    secretName: {{ $secret }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Where callers find it, in either mode. */}}
+{{- define "contacts-gateway.ownUrl" -}}
+{{- $settings := include "contacts-gateway.settings" . | fromJson -}}
+{{- ternary "https" "http" (ne (dig "tls" "certificate_file" "" $settings.listen) "") -}}
+{{- if eq .Values.mode "sidecar" -}}
+://127.0.0.1:{{ include "contacts-gateway.port" $settings.listen.address }}
+{{- else -}}
+://{{ include "contacts-gateway.fullname" . }}.{{ .Release.Namespace }}:{{ .Values.service.port }}
+{{- end -}}
+{{- end -}}
