@@ -14,12 +14,13 @@ async fn every_command_in_the_readme_works() {
     let text = fs::read_to_string(root().join("README.md")).expect("README.md is there");
     let commands: Vec<_> = blocks(&text)
         .iter()
-        .flat_map(|block| lines(block))
+        .flat_map(|(language, block)| lines(block).into_iter().map(move |line| (*language, line)))
         .collect();
     assert!(!commands.is_empty(), "README.md shows how to run it");
     let mut demo = None;
-    for command in commands {
+    for (language, command) in commands {
         match known(&command) {
+            Ok(Known::Elsewhere) => assert_eq!(language, "bash", "{command} cannot be run here"),
             Ok(Known::Gateway(flags)) => gateway(&flags).await,
             Ok(Known::Script(path)) => script(&path),
             Ok(Known::Curl(line)) => {
@@ -37,7 +38,8 @@ async fn every_command_in_the_readme_works() {
 fn commands_are_found_and_told_apart() {
     let text = "```sh\n# try\n$ cargo run --release -- demo # now\n\ntests/run\n```\ntext\n\
                 ```toml\nx = 1\n```\n  ```bash\n  curl -i \\\n    'http://127.0.0.1:8080/'\n  ```\n";
-    let commands: Vec<_> = blocks(text).iter().flat_map(|block| lines(block)).collect();
+    let blocks = blocks(text);
+    let commands: Vec<_> = blocks.iter().flat_map(|(_, block)| lines(block)).collect();
     let gateway = |flags: &[&str]| Known::Gateway(flags.iter().map(|&f| f.to_owned()).collect());
     let curl = "curl -i 'http://127.0.0.1:8080/'";
     assert_eq!(commands, ["cargo run --release -- demo", "tests/run", curl]);
@@ -52,6 +54,7 @@ fn commands_are_found_and_told_apart() {
         ("tests/run lint", Known::Script("tests/run".into())),
         (".ci/image docker x:dev", Known::Script(".ci/image".into())),
         (curl, Known::Curl(curl.into())),
+        ("docker run --rm x:dev", Known::Elsewhere),
     ] {
         assert_eq!(known(command), Ok(is), "{command}");
     }
@@ -76,6 +79,8 @@ enum Known {
     Script(PathBuf),
     /// A request to a gateway that runs.
     Curl(String),
+    /// What needs a cluster or a container engine.
+    Elsewhere,
 }
 
 fn known(command: &str) -> Result<Known, String> {
@@ -96,6 +101,7 @@ fn known(command: &str) -> Result<Known, String> {
             }
         },
         "curl" => Ok(Known::Curl(command.to_owned())),
+        "docker" | "helm" | "kubectl" => Ok(Known::Elsewhere),
         _ if Path::new(program).file_name() == Some("contacts-gateway".as_ref()) => {
             Ok(Known::Gateway(words[1..].to_vec()))
         }
@@ -222,8 +228,8 @@ async fn curl(demo: &Demo, line: &str) {
     assert!(output.status.success(), "{line}: {error}");
 }
 
-/// The fenced blocks of commands.
-fn blocks(text: &str) -> Vec<Vec<&str>> {
+/// The fenced blocks of commands, and the language that they name.
+fn blocks(text: &str) -> Vec<(&str, Vec<&str>)> {
     let mut blocks = Vec::new();
     let mut lines = text.lines().map(str::trim);
     while let Some(line) = lines.next() {
@@ -232,7 +238,7 @@ fn blocks(text: &str) -> Vec<Vec<&str>> {
         };
         let block = lines.by_ref().take_while(|line| *line != "```").collect();
         if ["sh", "bash", "shell", "console"].contains(&language) {
-            blocks.push(block);
+            blocks.push((language, block));
         }
     }
     blocks
