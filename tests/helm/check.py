@@ -94,7 +94,7 @@ def consumer(values=None):
     """A service's chart that has this one as a dependency, rendered."""
     with tempfile.TemporaryDirectory() as folder:
         chart = pathlib.Path(folder) / "campaign"
-        shutil.copytree(HERE / "consumer", chart)
+        shutil.copytree(HERE / "consumer", chart, ignore=shutil.ignore_patterns("charts", "Chart.lock"))
         shutil.copytree(CHART, chart / "charts" / "contacts-gateway")
         yield render({"contacts-gateway": values or {}}, chart)
 
@@ -165,10 +165,20 @@ class Chart(unittest.TestCase):
                 render(values)
             self.assertIn(word, str(refused.exception))
 
-    def test_a_chart_that_includes_the_sidecar_must_say_so(self):
-        with self.assertRaises(helm.HelmError) as refused, consumer({"mode": "deployment"}):
-            pass
-        self.assertIn("Say mode: sidecar", str(refused.exception))
+    def test_a_chart_that_includes_the_sidecar_must_say_so_and_give_it_credentials(self):
+        for word, values in (("Say mode: sidecar", {"mode": "deployment"}), ("no credentials", {"config": {"credentials": []}})):
+            with self.assertRaises(helm.HelmError) as refused, consumer(values):
+                pass
+            self.assertIn(word, str(refused.exception))
+
+    def test_the_values_that_the_readme_shows_are_taken(self):
+        readme = (HERE.parent.parent / "README.md").read_text()
+        blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", readme, flags=re.S)]
+        shown = [block["contacts-gateway"] for block in blocks if "contacts-gateway" in block]
+        self.assertTrue(shown)
+        for values in shown:
+            with consumer(values) as rendered:
+                self.assertTrue(list(gateways(documents(rendered))))
 
     def test_the_program_takes_the_settings_as_they_are_mounted(self):
         for name, found in self.each():

@@ -36,6 +36,9 @@ dependency, once a release, however many of its pods have the sidecar.
 {{- if ne .Values.mode "sidecar" -}}
 {{- fail (printf "contacts-gateway: a chart includes the sidecar, and mode is %s. Say mode: sidecar" .Values.mode) -}}
 {{- end -}}
+{{- if not (or .Values.config.credentials .Values.configExistingSecretName) -}}
+{{- fail "contacts-gateway: the sidecar has no credentials and would answer every request with 404. Set config.credentials, and existingSecrets for the files that they name" -}}
+{{- end -}}
 {{- include "contacts-gateway.container" . -}}
 {{- end -}}
 {{- end -}}
