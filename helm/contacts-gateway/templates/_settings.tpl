@@ -104,8 +104,8 @@ Takes "table", and "path", the heading of the table itself with a dot behind it.
 {{- end -}}
 {{- $cache := dig "cache" "max_bytes" "64MiB" $settings -}}
 {{- with dig "limits" "memory" "" .Values.resources -}}
-{{- if lt (include "contacts-gateway.bytes" . | int64) (add (include "contacts-gateway.bytes" $cache) 50331648) -}}
-{{- fail (printf "contacts-gateway: resources.limits.memory is %v, and the program needs config.cache.max_bytes (%v) and 48 MiB beside it: it would be killed for want of memory. Raise the first or lower the second" . $cache) -}}
+{{- if lt (include "contacts-gateway.bytes" . | int64) (mul 2 (include "contacts-gateway.bytes" $cache)) -}}
+{{- fail (printf "contacts-gateway: resources.limits.memory is %v, less than twice config.cache.max_bytes (%v): with a full cache the program would be killed for want of memory. Raise the first or lower the second" . $cache) -}}
 {{- end -}}
 {{- end -}}
 {{- if regexMatch "://[^/@]*:[^/@]+@" (dig "shared" "url" "" $settings) -}}
