@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
+use prometheus::IntCounter;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
@@ -180,7 +181,8 @@ impl<T> JsonSchema for OneOrAll<T> {
 #[derive(Debug)]
 pub struct Callers {
     known: Vec<(Sha256, Arc<Caller>)>,
-    anonymous: Arc<Caller>,
+    /// Where none are known.
+    anonymous: Option<Arc<Caller>>,
 }
 
 /// A caller, to the edge.
@@ -190,6 +192,8 @@ pub struct Caller {
     pub(super) identity: Arc<contacts::Caller>,
     /// Whether it is known by its `Authorization`.
     pub(super) by_token: bool,
+    /// Counts its requests.
+    pub(super) asked: IntCounter,
     /// How many requests it may make; nothing: any number.
     pub(super) requests: Option<Allotment>,
     streams: Reach<StreamId>,
@@ -211,15 +215,16 @@ impl Callers {
             let caller = Caller::new(settings, metrics, now);
             (settings.token_sha256, Arc::new(caller))
         });
+        let anonymous = settings.is_empty();
         Self {
             known: known.collect(),
-            anonymous: Arc::new(Caller::anonymous()),
+            anonymous: anonymous.then(|| Arc::new(Caller::anonymous(metrics))),
         }
     }
 
     /// Everybody's one name, where no callers are configured.
     pub(super) fn anonymous(&self) -> Option<&Arc<Caller>> {
-        self.known.is_empty().then_some(&self.anonymous)
+        self.anonymous.as_ref()
     }
 
     /// Whose token this is.
@@ -246,6 +251,7 @@ impl Caller {
             })
         };
         Self {
+            asked: metrics.caller_requests(name),
             requests: allotment("requests", settings.requests_per_minute),
             identity: Arc::new(contacts::Caller {
                 name: name.clone(),
@@ -260,8 +266,9 @@ impl Caller {
         }
     }
 
-    fn anonymous() -> Self {
+    fn anonymous(metrics: &Metrics) -> Self {
         Self {
+            asked: metrics.caller_requests(ANONYMOUS),
             identity: Arc::new(contacts::Caller {
                 name: ANONYMOUS.into(),
                 share: one(),

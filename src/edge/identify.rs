@@ -1,4 +1,4 @@
-//! Tells who calls, by the token in `Authorization: Bearer`.
+//! Tells who calls, by the token in `Authorization: Bearer`, and counts it.
 //!
 //! What it refuses: callers that the settings do not know. Behind the limit on requests in flight, so that guessing
 //! tokens costs no more than that; before all else, so that nobody unknown learns anything or spends anything. Where no
@@ -63,6 +63,7 @@ where
                 if let Some(named) = request.extensions().get::<Arc<Named>>() {
                     named.about.caller(&caller.identity.name);
                 }
+                caller.asked.inc();
                 Either::Right(self.inner.call(Call { caller, request }))
             }
             None => Either::Left(ready(Err(Error::CallerUnknown))),

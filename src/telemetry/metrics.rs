@@ -87,6 +87,8 @@ metrics! {
     upstream_calls: IntCounterVec("contacts_gateway_upstream_calls_total", ["reason", "outcome"]);
     /// Calls that the vendor refused for its rate limit: somebody else spends the account's calls too.
     upstream_refusals: IntCounter("contacts_gateway_upstream_refusals_total", []);
+    /// Whose traffic it is: requests of known callers, whatever was answered.
+    caller_requests: IntCounterVec("contacts_gateway_caller_requests_total", ["caller"]);
     /// What callers' quotas refused, requests or fetches; under dry_run, what they would have.
     quota_refusals: IntCounterVec("contacts_gateway_quota_refusals_total", ["caller", "kind"]);
     /// Calls that an account may still make in the window: at 0 the next one waits. "other": all but the busiest 100 accounts together.
@@ -224,6 +226,11 @@ impl Metrics {
     /// A token was minted.
     pub fn tokens_minted(&self, algorithm: &str) {
         self.all.tokens_minted.with_label_values(&[algorithm]).inc();
+    }
+
+    /// To count a caller's requests. Callers are those of the settings, so the series are few.
+    pub fn caller_requests(&self, caller: &str) -> IntCounter {
+        self.all.caller_requests.with_label_values(&[caller])
     }
 
     /// To count what a caller's quota refuses. Callers are those of the settings, so the series are few.

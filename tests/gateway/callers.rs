@@ -285,6 +285,25 @@ async fn an_upstream_of_another_kind_is_cached_for_known_callers_too() {
 }
 
 #[tokio::test]
+async fn requests_are_counted_by_caller_whatever_is_answered() {
+    let asked =
+        |caller: &str| format!("contacts_gateway_caller_requests_total{{caller={caller:?}}}");
+    let world = World::with(&(caller("a", "") + &caller("b", ""))).await;
+    world.get_as("a", "cl-n6-a").await;
+    world.send_as("a", Method::POST, "/", &[]).await;
+    world.get_as("c", "cl-n6-a").await;
+    let text = world.gateway.operate(Method::GET, "/metrics").await.text();
+    let counts = text
+        .lines()
+        .filter(|line| line.starts_with("contacts_gateway_caller_requests_total"));
+    let counts: Vec<_> = counts.collect();
+    assert_eq!(counts, [asked("a") + " 2", asked("b") + " 0"]);
+    let open = World::new().await;
+    open.get("cl-n6-a").await;
+    assert_eq!(open.gateway.metric(&asked("anonymous")).await, 1.0);
+}
+
+#[tokio::test]
 async fn a_log_names_the_caller_and_never_its_token() {
     let world = World::new().await;
     let settings = "[telemetry]\nlog = \"trace\"\nlog_format = \"json\"\n".to_owned()

@@ -98,6 +98,6 @@ fn rights_are_to_a_stream_and_to_an_account_and_to_purge() {
     assert_eq!(caller.may(&list("S"), false), no(Forbidden::Stream));
     assert_eq!(caller.may(&list("S"), true), no(Forbidden::Stream));
     assert_eq!(caller.may(&list("t"), true), no(Forbidden::Purge));
-    let anonymous = Caller::anonymous();
+    let anonymous = Caller::anonymous(&Metrics::new().unwrap());
     assert_eq!(anonymous.may(&list("S"), true), Ok(()));
 }
