@@ -7,6 +7,7 @@
 )]
 
 mod admin;
+mod alerts;
 mod allowance;
 mod answers;
 mod caching;

@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 
 pub(crate) mod callers;
 pub(crate) mod collector;
+pub(crate) mod chart;
 pub(crate) mod connection;
 pub(crate) mod process;
 mod wire;
