@@ -17,6 +17,7 @@ mod cli;
 mod coalescing;
 mod conditions;
 mod corpus;
+mod dashboard;
 mod failures;
 mod forgetting;
 mod forwarding;
