@@ -26,6 +26,7 @@ mod lifecycle;
 mod logs;
 mod metrics;
 mod problems;
+mod prometheus;
 mod protocol;
 mod quotas;
 mod readme;

@@ -25,6 +25,7 @@ pub(crate) mod collector;
 pub(crate) mod chart;
 pub(crate) mod connection;
 pub(crate) mod process;
+pub(crate) mod prometheus;
 mod wire;
 
 pub(crate) const STREAM: &str = "st-0603182c-7ffb-53c3-b307-47ca14b90001";

@@ -29,6 +29,11 @@ impl Program {
             command.env_remove(name);
         }
         command.args(flags).envs(env.iter().copied());
+        Self::spawn(command)
+    }
+
+    /// Starts another program.
+    pub(crate) fn spawn(mut command: Command) -> Self {
         let piped = command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = piped.stderr(Stdio::piped()).spawn().unwrap();
         Self {
