@@ -14,6 +14,10 @@ lint:
 test:
     tests/run tests
 
+# The dashboard: written, compared with Grafana's own types, drawn from what a real Prometheus saw
+dashboard:
+    .ci/dashboard
+
 # What the gateway makes of the allowance, beside nginx where that is installed: minutes
 allowance *runs:
     cargo bench --locked --bench allowance -- {{ runs }}

@@ -21,8 +21,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 pub(crate) mod callers;
-pub(crate) mod collector;
 pub(crate) mod chart;
+pub(crate) mod collector;
 pub(crate) mod connection;
 pub(crate) mod process;
 pub(crate) mod prometheus;
