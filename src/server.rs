@@ -30,6 +30,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::edge::respond;
 use crate::stack::{self, Edge, Parts};
+use crate::telemetry::logs::EACH;
 use crate::telemetry::metrics::{Limits, Metrics};
 use crate::telemetry::traces::Traces;
 use crate::upstream::allowance::Allowances;
@@ -94,7 +95,7 @@ impl Gateway {
         let credentials =
             Credentials::load(&config.credentials).map_err(StartError::Credentials)?;
         for warning in credentials.warnings() {
-            warn!("{warning}");
+            warn!(name: EACH, "{warning}");
         }
         let client = Client::new(&config.upstream).map_err(StartError::Client)?;
         let metrics = Metrics::new()?;

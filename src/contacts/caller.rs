@@ -92,7 +92,9 @@ impl Allotment {
         self.refusals.inc();
         if let Some(dry_run) = &self.dry_run {
             if let Some(refusals) = dry_run.count(now) {
+                // Named as `telemetry::logs::EACH` is: its lines are few already, and each has its own count.
                 info!(
+                    name: "each",
                     caller = &*self.caller,
                     quota.kind = self.kind,
                     quota.per_minute = self.per_minute,

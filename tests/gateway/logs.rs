@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::support::process::{Serving, ask};
-use crate::support::{ACCOUNT, STREAM, World, answering, path, path_of};
+use crate::support::{ACCOUNT, SECRET, STREAM, World, answering, path, path_of};
 
 const SETTINGS: &str = "[telemetry]\nlog_format = \"json\"\n[allowance]\ncalls = 3000\n";
 
@@ -199,4 +199,25 @@ async fn every_call_to_the_vendor_is_an_event_however_many_there_are() {
     let lines = end(serving).await;
     let calls = lines.iter().filter(|l| l["message"] == "called the vendor");
     assert_eq!(calls.count(), CALLS);
+}
+
+#[tokio::test]
+async fn an_outage_is_told_and_what_was_asked_for_is_not() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let vendor = format!("http://{}", gone.local_addr().unwrap());
+    drop(gone);
+    let serving = Serving::before(&vendor, "[telemetry]\nlog = \"trace\"\n").await;
+    for n in 0..5 {
+        let id = format!("n-{n}");
+        let status = send(&serving, Method::GET, &path("cl-marked-list"), &id).await;
+        assert!([502, 503].contains(&status.as_u16()), "{status}");
+    }
+    let lines = end(serving).await;
+    assert_eq!(of_request(&lines, "n-0")[0]["problem"], "upstream-failed");
+    assert_eq!(of_request(&lines, "n-4")[0]["problem"], "upstream-resting");
+    for line in lines {
+        for private in ["cl-marked-list", ACCOUNT, SECRET, "eyJ"] {
+            assert!(!line.to_string().contains(private), "{private} in {line}");
+        }
+    }
 }

@@ -21,6 +21,9 @@ const TOLD: &str = "marked-caller-51ce";
 /// What the gateway knows its caller by.
 const TOKEN: &str = "canary-token-4e0b7d91c2";
 
+/// What it knows another by, who has little.
+const POOR: &str = "canary-token-77b0c3f5a1";
+
 /// Escape codes, ends of lines, and what looks like a log line.
 const HOSTILE: &str = "\u{1b}[31m\u{7}\u{9b}marked-caller-51ce";
 
@@ -30,6 +33,7 @@ async fn a_run_through_everything_that_can_go_wrong_tells_no_secret() {
         let mut run = Run::start(format).await;
         run.reads().await;
         run.failures().await;
+        run.rights().await;
         run.hostile_requests().await;
         run.operations().await;
         run.end().await;
@@ -72,7 +76,8 @@ impl Run {
             "[telemetry]\nlog = \"trace\"\nlog_format = {format:?}\n\
              [upstream]\ntimeout = \"300ms\"\nconnect_timeout = \"300ms\"\nmax_body = \"64KiB\"\n\
              [listen]\nmax_in_flight = 2\nheader_timeout = \"300ms\"\ndrain_for = \"50ms\"\n"
-        ) + &caller_by(TOKEN, "known", "may_purge = true\nmay_refresh = true");
+        ) + &caller_by(TOKEN, "known", "may_purge = true\nmay_refresh = true")
+            + &caller_by(POOR, "poor", "requests_per_minute = 6");
         let serving = Serving::before(&world.vendor.url(), &settings).await;
         Self {
             world,
@@ -89,8 +94,12 @@ impl Run {
     }
 
     async fn ask(&self, method: Method, path: &str) -> Answer {
+        self.ask_as(TOKEN, method, path).await
+    }
+
+    async fn ask_as(&self, token: &str, method: Method, path: &str) -> Answer {
         let url = format!("http://{}{path}", self.serving.callers);
-        let bearer = format!("Bearer {TOKEN}");
+        let bearer = format!("Bearer {token}");
         ask(method, &url, &[("authorization", &bearer)]).await
     }
 
@@ -239,6 +248,20 @@ impl Run {
         self.world.vendor.behave(one());
     }
 
+    /// More than a caller's quota, what it may not do, and nobody who is known.
+    async fn rights(&mut self) {
+        for (token, method) in [
+            (POOR, "GET"),
+            (POOR, "GET"),
+            (TOKEN, "PURGE"),
+            (TOLD, "GET"),
+        ] {
+            let method = method.parse().unwrap();
+            let answer = self.ask_as(token, method, &path(LIST)).await;
+            self.note("with more or less right", &answer);
+        }
+    }
+
     /// What a caller may send who means no good.
     async fn hostile_requests(&mut self) {
         let good = path(LIST);
@@ -337,7 +360,9 @@ impl Run {
         for event in [
             "a call to the vendor failed",
             "called the vendor",
-            "request",
+            "a request failed",
+            "refused a request",
+            "cannot go on",
             "draining",
         ] {
             assert!(ended.err.contains(event), "{event} is logged");
@@ -349,6 +374,7 @@ impl Run {
         for name in [
             "bad-request",
             "caller-unknown",
+            "quota-spent",
             "upstream-garbled",
             "upstream-failed",
             "upstream-timed-out",
@@ -367,8 +393,10 @@ impl Run {
         let never = [
             SECRET,
             TOKEN,
+            POOR,
             "eyJ",
             "999000",
+            "phoneNumber",
             BODY,
             "Contacts retrieved",
             "exceeded",
