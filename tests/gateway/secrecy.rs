@@ -1,15 +1,15 @@
 //! What the gateway knows and never tells: not in its log, its metrics, its status, its answers, nor to a debugger.
 
-use std::time::Duration;
-
 use contacts_gateway::clock::Clock;
-use contacts_gateway::vendor::{Behaviour, Cut, Drip, Hollow, Message, Stall};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use contacts_gateway::vendor::{Behaviour, Stall};
+use http::{Method, StatusCode};
 
 use crate::support::callers::caller_by;
 use crate::support::connection::Connection;
 use crate::support::process::{Serving, ask};
 use crate::support::{ACCOUNT, Answer, SECRET, STREAM, World, eventually, path, path_of};
+
+mod vendor;
 
 /// Stands in every contact list's id here, so that it can be searched for.
 const LIST: &str = "cl-n6-marked-3b1f";
@@ -123,105 +123,14 @@ impl Run {
 
     /// Everything that the vendor can do, each with a list of its own so that nothing is remembered.
     async fn failures(&mut self) {
-        let one = Behaviour::default;
-        let status = |status: u16| Behaviour {
-            status: Some(StatusCode::from_u16(status).unwrap()),
-            body: Some(format!("{BODY} 9990000000001 eyJhbGciOi")),
-            ..one()
-        };
-        let mut behaviours: Vec<_> = [200, 204, 301, 400, 401, 403, 404, 418, 429, 500, 503]
-            .map(status)
-            .into();
-        behaviours.extend(
-            [Stall::BeforeHead, Stall::AfterHead].map(|stall| Behaviour {
-                stall: Some(stall),
-                ..one()
-            }),
-        );
-        behaviours.extend(
-            [Cut::BeforeHead, Cut::InBody, Cut::InChunks, Cut::WhenReused].map(|cut| Behaviour {
-                cut: Some(cut),
-                ..one()
-            }),
-        );
-        behaviours.extend(
-            [Hollow::Failure, Hollow::NotJson, Hollow::Empty].map(|hollow| Behaviour {
-                hollow: Some(hollow),
-                ..one()
-            }),
-        );
-        behaviours.extend(
-            [Message::PerMinute, Message::Hourly, Message::Older].map(|refuse| Behaviour {
-                refuse: Some(refuse),
-                ..one()
-            }),
-        );
-        let odd_fields = HeaderMap::from_iter([
-            ("etag".parse().unwrap(), HeaderValue::from_static(BODY)),
-            ("location".parse().unwrap(), HeaderValue::from_static(BODY)),
-            (
-                "cache-control".parse().unwrap(),
-                HeaderValue::from_static(BODY),
-            ),
-            (
-                "retry-after".parse().unwrap(),
-                HeaderValue::from_static(BODY),
-            ),
-        ]);
-        behaviours.extend([
-            Behaviour {
-                delay: Duration::from_millis(50),
-                drip: Some(Drip {
-                    bytes: 1,
-                    every: Duration::from_millis(20),
-                }),
-                ..one()
-            },
-            Behaviour {
-                pad_to: Some(128 * 1024),
-                ..one()
-            },
-            Behaviour {
-                gzip: true,
-                ..one()
-            },
-            Behaviour {
-                chunked: true,
-                trailers: odd_fields.clone(),
-                ..one()
-            },
-            Behaviour {
-                headers: odd_fields.clone(),
-                ..one()
-            },
-            Behaviour {
-                headers: odd_fields,
-                status: Some(StatusCode::FOUND),
-                ..one()
-            },
-            Behaviour {
-                informational: vec![103, 100],
-                ..one()
-            },
-            Behaviour {
-                garbage: Some(format!("{BODY}\r\n{HOSTILE}\r\n")),
-                ..one()
-            },
-            Behaviour {
-                garbage: Some(format!(
-                    "HTTP/1.1 200 {BODY}\r\n{BODY}: {HOSTILE}\r\nx\r\n\r\n"
-                )),
-                ..one()
-            },
-        ]);
-        for (n, behaviour) in behaviours.into_iter().enumerate() {
+        for (n, behaviour) in vendor::behaviours().into_iter().enumerate() {
             self.world.vendor.behave(behaviour);
             // An account each: one that failed a few times would be left alone.
             let path = path_of(STREAM, &format!("{LIST}-{n}"), &format!("{ACCOUNT}-{n}"));
             let answer = self.ask(Method::GET, &path).await;
             self.note(&path, &answer);
         }
-        self.world.vendor.behave(one());
+        self.world.vendor.behave(Behaviour::default());
 
         // A refused signature, a stream without credentials, and more at once than the settings let in.
         let unknown = path_of("st-unknown", LIST, ACCOUNT);
@@ -229,7 +138,7 @@ impl Run {
         self.note("an unknown stream", &unknown);
         self.world.vendor.behave(Behaviour {
             stall: Some(Stall::BeforeHead),
-            ..one()
+            ..Behaviour::default()
         });
         let list = |n| {
             path_of(
@@ -245,7 +154,7 @@ impl Run {
             .iter()
             .find(|answer| answer.text().contains("overloaded"));
         self.note("one too many", overloaded.unwrap());
-        self.world.vendor.behave(one());
+        self.world.vendor.behave(Behaviour::default());
     }
 
     /// More than a caller's quota, what it may not do, and nobody who is known.
