@@ -96,3 +96,60 @@ fn tell_of_panic(panic: &PanicHookInfo<'_>) {
         "ran into a defect"
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+    use std::sync::{Mutex, PoisonError};
+
+    use tracing::field::{Field, Visit};
+    use tracing::subscriber::with_default;
+    use tracing::{Event, Subscriber};
+    use tracing_subscriber::Layer;
+    use tracing_subscriber::layer::Context;
+
+    use super::*;
+
+    /// Keeps the fields of events.
+    #[derive(Clone, Default)]
+    struct Keep(Arc<Mutex<Vec<(&'static str, String)>>>);
+
+    impl<S: Subscriber> Layer<S> for Keep {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            event.record(&mut self.clone());
+        }
+    }
+
+    impl Visit for Keep {
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.push((field.name(), format!("{value:?}")));
+        }
+    }
+
+    #[test]
+    fn a_panic_is_an_event_with_its_place_and_no_text_but_the_codes_own() {
+        let seen = Keep::default();
+        with_default(tracing_subscriber::registry().with(seen.clone()), || {
+            let before = std::panic::take_hook();
+            std::panic::set_hook(Box::new(tell_of_panic));
+            let worked_on = "9990000000001".parse::<u64>().unwrap();
+            let ran = std::panic::catch_unwind(|| panic!("of {worked_on}"));
+            assert!(ran.is_err());
+            let ran = std::panic::catch_unwind(|| panic!("this cannot be"));
+            assert!(ran.is_err());
+            std::panic::set_hook(before);
+        });
+        let seen = seen.0.lock().unwrap();
+        let texts: Vec<_> = seen
+            .iter()
+            .filter(|(name, _)| *name == "panic.text")
+            .collect();
+        assert_eq!(texts, [&("panic.text", "\"this cannot be\"".to_owned())]);
+        let places = seen
+            .iter()
+            .filter(|(name, at)| *name == "panic.at" && at.contains("telemetry.rs:"));
+        assert_eq!(places.count(), 2);
+        assert!(!format!("{seen:?}").contains("999000"), "{seen:?}");
+    }
+}

@@ -152,12 +152,18 @@ where
 
     /// How each account stands.
     pub fn standings(&self) -> Vec<(AccountId, Standing)> {
-        let desks = locked(&self.0.desks);
-        let now = self.0.clock.now();
-        let standing = |(account, desk): (&AccountId, &Arc<Desk<K, L>>)| {
-            (account.clone(), desk.book().standing(now))
+        // Found first and looked at afterwards, so that nobody who wants a desk waits for all of them.
+        let desks: Vec<_> = {
+            let desks = locked(&self.0.desks);
+            let desk = |(account, desk): (&AccountId, &Arc<_>)| (account.clone(), Arc::clone(desk));
+            desks.open.iter().map(desk).collect()
         };
-        desks.open.iter().map(standing).collect()
+        let now = self.0.clock.now();
+        let standing = |(account, desk): (AccountId, Arc<Desk<K, L>>)| {
+            let standing = desk.book().standing(now);
+            (account, standing)
+        };
+        desks.into_iter().map(standing).collect()
     }
 }
 

@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 
 use crate::support::callers::caller_by;
 use crate::support::process::{Serving, ask};
-use crate::support::{World, answering, is_there, path};
+use crate::support::{ACCOUNT, STREAM, World, answering, is_there, path, path_of};
 
 /// A line a metric: name, type, labels. To rename one is to break dashboards and alerts, so it has to be done here too.
 const GOLDEN: &str = include_str!("metrics.txt");
@@ -158,4 +158,20 @@ async fn a_read_that_costs_a_call_for_the_callers_wish_alone_is_a_bypass() {
     assert_eq!(bypassed().await, 1.0);
     world.get("cl-n6-a").await;
     assert_eq!(bypassed().await, 1.0, "a hit");
+}
+
+#[tokio::test]
+async fn scrapes_at_once_all_show_every_account() {
+    const ACCOUNTS: usize = 30;
+    let world = World::new().await;
+    for n in 0..ACCOUNTS {
+        let path = path_of(STREAM, "cl-n6-a", &format!("{ACCOUNT}-{n}"));
+        assert_eq!(world.gateway.get(&path).await.status, 200);
+    }
+    let scrapes = (0..20).map(|_| world.gateway.operate(Method::GET, "/metrics"));
+    for scrape in futures_util::future::join_all(scrapes).await {
+        let text = scrape.text();
+        let shown = text.matches("contacts_gateway_allowance_wanted{").count();
+        assert_eq!(shown, ACCOUNTS, "{text}");
+    }
 }
