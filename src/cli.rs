@@ -211,7 +211,7 @@ impl Cli {
 fn complain(what: &str) {
     if tracing::dispatcher::has_been_set() {
         for line in what.lines() {
-            error!(name: EACH, error = line, "cannot go on");
+            error!(name: EACH, error = line, "ended in failure");
         }
     } else {
         let _ = writeln!(io::stderr(), "{what}");

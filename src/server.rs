@@ -95,7 +95,7 @@ impl Gateway {
         let credentials =
             Credentials::load(&config.credentials).map_err(StartError::Credentials)?;
         for warning in credentials.warnings() {
-            warn!(name: EACH, "{warning}");
+            warn!(name: EACH, %warning, "loaded, and perhaps not meant so");
         }
         let client = Client::new(&config.upstream).map_err(StartError::Client)?;
         let metrics = Metrics::new()?;

@@ -202,6 +202,23 @@ async fn every_call_to_the_vendor_is_an_event_however_many_there_are() {
 }
 
 #[tokio::test]
+async fn refused_credentials_are_an_error_since_only_a_person_mends_them() {
+    let world = world().await;
+    let serving = Serving::before(&world.vendor.url(), SETTINGS).await;
+    world.vendor.behave(answering(StatusCode::UNAUTHORIZED));
+    assert_eq!(
+        send(&serving, Method::GET, &path("cl-n6-a"), "one").await,
+        502
+    );
+    let lines = end(serving).await;
+    let mut errors = lines.iter().filter(|line| line["level"] == "ERROR");
+    let error = errors.next().unwrap();
+    assert_eq!(error["message"], "a call to the vendor failed");
+    assert_eq!(error["problem"], "credentials-refused");
+    assert_eq!(errors.next(), None);
+}
+
+#[tokio::test]
 async fn an_outage_is_told_and_what_was_asked_for_is_not() {
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let vendor = format!("http://{}", gone.local_addr().unwrap());

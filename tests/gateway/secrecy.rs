@@ -271,7 +271,7 @@ impl Run {
             "called the vendor",
             "a request failed",
             "refused a request",
-            "cannot go on",
+            "ended in failure",
             "draining",
         ] {
             assert!(ended.err.contains(event), "{event} is logged");
