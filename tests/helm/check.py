@@ -312,6 +312,13 @@ class Chart(unittest.TestCase):
         self.assertEqual({name: text.strip() for m in maps for name, text in m["data"].items()}, boards)
         self.assertEqual({m["metadata"]["labels"]["grafana_dashboard"] for m in maps}, {"1"})
 
+    def test_runbooks_are_where_the_values_say(self):
+        readme = "https://git.example.com/contacts-gateway/README.md"
+        [rule] = of_kind("PrometheusRule", documents(render({"prometheusRule": {"enabled": True, "runbooks": readme}})))
+        alerts = [rule for group in rule["spec"]["groups"] for rule in group["rules"] if "alert" in rule]
+        links = [alert["annotations"]["runbook_url"] for alert in alerts]
+        self.assertEqual(links, [f"{readme}#{alert['alert'].lower()}" for alert in alerts])
+
     def test_every_value_is_documented_where_it_stands(self):
         schema = json.loads((CHART / "values.schema.json").read_text())["properties"]
         values = yaml.safe_load((CHART / "values.yaml").read_text())
