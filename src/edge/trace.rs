@@ -127,7 +127,9 @@ impl<S> Trace<S> {
         S::Future: Send + 'static,
         S::Error: 'static,
     {
-        describe(&mut trace, &request, &named);
+        if trace.records() {
+            describe(&mut trace, &request, &named);
+        }
         request.extensions_mut().insert(named.clone());
         let (clock, answer) = (self.clock.clone(), self.inner.call(request));
         let began = clock.now();

@@ -26,6 +26,7 @@ mod settings;
 pub use current::{Around, Ids, child, current, current_ids, fail, note};
 pub use settings::{Endpoint, OpenTelemetry, Ratio};
 
+use self::context::Parent;
 use self::export::Outlet;
 use self::settings::Sampler;
 use super::Settings;
@@ -43,6 +44,8 @@ struct Tracing {
     ids: RandomIdGenerator,
     scope: InstrumentationScope,
     sampler: Sampler,
+    /// Whether the vendor is told.
+    propagate: bool,
     /// Nothing where contexts pass through and that is all.
     outlet: Option<Outlet>,
 }
@@ -92,6 +95,7 @@ impl Traces {
             ids: RandomIdGenerator::default(),
             scope,
             sampler: settings.sampler(),
+            propagate,
             outlet: plan.map(|plan| Outlet::open(plan, metrics)),
         })))
     }
@@ -101,19 +105,22 @@ impl Traces {
         let Some(tracing) = &self.0 else {
             return Span::NONE;
         };
-        let parent = context::extract(headers);
-        if tracing.outlet.is_some() && tracing.sampler.takes(parent.as_ref()) {
-            let followed = Arc::new(AtomicBool::new(true));
-            return tracing.begin("", Kind::Server, parent.as_ref(), followed);
-        }
-        parent.map_or(Span::NONE, |context| {
-            let followed = Arc::new(AtomicBool::new(context.is_sampled()));
-            tracing.passing(Trail {
-                context,
+        let parent = Parent::of(headers);
+        let takes = tracing.outlet.is_some() && tracing.sampler.takes(parent.as_ref());
+        match parent {
+            None if takes => tracing.begin("", Kind::Server, None, flag(true)),
+            Some(parent) if takes => {
+                let parent = parent.context(headers);
+                tracing.begin("", Kind::Server, Some(&parent), flag(true))
+            }
+            // Most callers who trace do not follow most of their requests: they are told from the others, and that is all.
+            Some(parent) if tracing.propagate => tracing.passing(Trail {
+                context: parent.context(headers),
                 recorded: false,
-                followed,
-            })
-        })
+                followed: flag(parent.followed),
+            }),
+            _ => Span::NONE,
+        }
     }
 
     /// The span of a fetch, which is a child of what waits for it. Nobody waits for a refresh: it is a trace of its own,
@@ -127,7 +134,7 @@ impl Traces {
             return parent.map_or(Span::NONE, |trail| tracing.passing(trail.clone()));
         }
         let followed = cause.is_some_and(Trail::is_followed);
-        let followed = Arc::new(AtomicBool::new(followed));
+        let followed = flag(followed);
         let parent = parent.map(|trail| &trail.context);
         let mut span = tracing.begin("fetch", Kind::Internal, parent, followed);
         if let Some(cause) = cause.filter(|_| refresh) {
@@ -143,6 +150,10 @@ impl Traces {
             let _ = tokio::task::spawn_blocking(move || outlet.close(within)).await;
         }
     }
+}
+
+fn flag(value: bool) -> Arc<AtomicBool> {
+    Arc::new(AtomicBool::new(value))
 }
 
 impl Trail {
@@ -209,6 +220,11 @@ impl Tracing {
 impl Span {
     /// None at all.
     const NONE: Self = Self(None);
+
+    /// Whether what is said of it is kept.
+    pub fn records(&self) -> bool {
+        self.0.as_ref().is_some_and(|live| live.record.is_some())
+    }
 
     /// Whether there is none.
     pub fn is_none(&self) -> bool {

@@ -12,17 +12,48 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// Longer ones are dropped, as the standard lets us: nobody else's state is worth more than that.
 const MOST_STATE: usize = 512;
 
-/// Where the caller is in its trace, if it says so and says it well.
-pub(super) fn extract(headers: &HeaderMap) -> Option<SpanContext> {
-    let mut fields = headers.get_all(TRACEPARENT).iter();
-    let (field, None) = (fields.next()?, fields.next()) else {
-        return None;
-    };
-    let (trace, span, flags) = parse(field.as_bytes())?;
-    let (trace, span) = (TraceId::from_bytes(trace), SpanId::from_bytes(span));
-    let flags = TraceFlags::new(flags) & TraceFlags::SAMPLED;
-    let context = SpanContext::new(trace, span, flags, true, state(headers));
-    context.is_valid().then_some(context)
+/// Where the caller is in its trace: what `traceparent` says, which is enough to decide by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Parent {
+    trace: [u8; 16],
+    span: [u8; 8],
+    /// Whether the caller follows it.
+    pub(super) followed: bool,
+}
+
+impl Parent {
+    /// What the caller says, if it says something and says it well.
+    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+        let mut fields = headers.get_all(TRACEPARENT).iter();
+        let (field, None) = (fields.next()?, fields.next()) else {
+            return None;
+        };
+        let (trace, span, flags) = parse(field.as_bytes())?;
+        let valid = trace != [0; 16] && span != [0; 8];
+        // Of the other flags nothing is known yet, so they are not passed on.
+        let followed = flags & 1 == 1;
+        valid.then_some(Self {
+            trace,
+            span,
+            followed,
+        })
+    }
+
+    /// What two with the same trace have in common, of which OpenTelemetry's ratios make use.
+    pub(super) fn low(&self) -> u64 {
+        let [.., a, b, c, d, e, f, g, h] = self.trace;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    /// The same with what `tracestate` says.
+    pub(super) fn context(&self, headers: &HeaderMap) -> SpanContext {
+        let (trace, span) = (
+            TraceId::from_bytes(self.trace),
+            SpanId::from_bytes(self.span),
+        );
+        let flags = TraceFlags::new(u8::from(self.followed));
+        SpanContext::new(trace, span, flags, true, state(headers))
+    }
 }
 
 /// `version-trace-span-flags`. Of a version to come, more may follow; of ours, nothing. `ff` is no version.
@@ -43,17 +74,26 @@ fn parse(field: &[u8]) -> Option<([u8; 16], [u8; 8], u8)> {
 
 /// Lower case only, as the standard wants it.
 fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
-    let digit = |b: u8| match b {
-        b'0'..=b'9' => Some(b - b'0'),
-        b'a'..=b'f' => Some(b - b'a' + 10),
-        _ => None,
-    };
     let mut bytes = [0; N];
+    let mut seen = 0;
     for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        let (high, low) = (DIGITS[usize::from(pair[0])], DIGITS[usize::from(pair[1])]);
+        seen |= high | low;
+        *byte = high << 4 | low;
     }
-    Some(bytes)
+    (seen < 16).then_some(bytes)
 }
+
+/// What each letter is worth, by a look instead of comparisons: callers who trace send 52 of them with every request.
+const DIGITS: [u8; 256] = {
+    let mut digits = [u8::MAX; 256];
+    let mut n = 0;
+    while n < 16 {
+        digits[b"0123456789abcdef"[n as usize] as usize] = n;
+        n += 1;
+    }
+    digits
+};
 
 /// Several fields are one list. What is malformed is dropped without harm to the rest.
 fn state(headers: &HeaderMap) -> TraceState {
@@ -105,7 +145,10 @@ mod tests {
 
     #[test]
     fn a_well_formed_traceparent_is_taken_and_any_other_is_none() {
-        let taken = |value: &str| extract(&headers(&[(TRACEPARENT, value)]));
+        let taken = |value: &str| {
+            let headers = headers(&[(TRACEPARENT, value)]);
+            Parent::of(&headers).map(|parent| parent.context(&headers))
+        };
         for (value, sampled) in [
             (GOOD, true),
             (
@@ -157,7 +200,7 @@ mod tests {
             assert_eq!(taken(value), None, "{value}");
         }
         let twice = headers(&[(TRACEPARENT, GOOD), (TRACEPARENT, GOOD)]);
-        assert_eq!(extract(&twice), None, "given twice");
+        assert_eq!(Parent::of(&twice), None, "given twice");
     }
 
     #[test]
@@ -177,7 +220,8 @@ mod tests {
         ] {
             let mut all = vec![(TRACEPARENT, GOOD)];
             all.extend(fields.iter().map(|field| (TRACESTATE, *field)));
-            let context = extract(&headers(&all)).unwrap();
+            let headers = headers(&all);
+            let context = Parent::of(&headers).unwrap().context(&headers);
             let header = context.trace_state().header();
             match kept {
                 Some(kept) => assert_eq!(header, kept, "{fields:?}"),
@@ -190,7 +234,7 @@ mod tests {
     fn what_goes_out_says_what_came_in() {
         let came = headers(&[(TRACEPARENT, GOOD), (TRACESTATE, "a=1,b=2")]);
         let mut went = HeaderMap::new();
-        inject(&extract(&came).unwrap(), true, &mut went);
+        inject(&Parent::of(&came).unwrap().context(&came), true, &mut went);
         assert_eq!(went, came);
     }
 }

@@ -15,12 +15,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use http::Uri;
-use opentelemetry::trace::SpanContext;
 use schemars::JsonSchema;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
 use super::super::Settings;
+use super::context::Parent;
 
 /// A collector's URL, to which `/v1/traces` is added; or none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
@@ -198,14 +198,11 @@ impl Sampler {
     }
 
     /// Whether a request is followed.
-    pub(super) fn takes(self, parent: Option<&SpanContext>) -> bool {
+    pub(super) fn takes(self, parent: Option<&Parent>) -> bool {
         match parent {
-            Some(parent) if self.parent_based => parent.is_sampled(),
+            Some(parent) if self.parent_based => parent.followed,
             // By the trace's id, so that everybody with the same ratio takes the same traces.
-            Some(parent) => {
-                let [.., a, b, c, d, e, f, g, h] = parent.trace_id().to_bytes();
-                u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1 < self.below
-            }
+            Some(parent) => parent.low() >> 1 < self.below,
             None => self.below > 0 && dice() >> 1 < self.below,
         }
     }
