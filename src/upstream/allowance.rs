@@ -63,14 +63,14 @@ pub struct Settings {
 pub struct Allowances<K, L>(Arc<Inner<K, L>>);
 
 struct Inner<K, L> {
-    settings: Settings,
-    penalty: Duration,
     clock: Clock,
     tasks: TaskTracker,
     desks: Mutex<Desks<K, L>>,
 }
 
 struct Desks<K, L> {
+    settings: Settings,
+    penalty: Duration,
     open: HashMap<AccountId, Arc<Desk<K, L>>>,
     tidied_at: Instant,
 }
@@ -112,16 +112,32 @@ where
     /// No account is known yet. `penalty`: what a caller who is turned away adds to a key's debt.
     pub fn new(settings: Settings, penalty: Duration, clock: Clock, tasks: TaskTracker) -> Self {
         let desks = Desks {
+            settings,
+            penalty,
             open: HashMap::new(),
             tidied_at: clock.now(),
         };
         Self(Arc::new(Inner {
-            settings,
-            penalty,
             clock,
             tasks,
             desks: Mutex::new(desks),
         }))
+    }
+
+    /// From now on goes by these settings. What was spent stays spent, what was learnt stays learnt as far as it can, and
+    /// who waits goes on waiting.
+    pub fn go_by(&self, settings: &Settings, penalty: Duration) {
+        let inner = &*self.0;
+        let open: Vec<_> = {
+            let mut desks = locked(&inner.desks);
+            (desks.settings, desks.penalty) = (settings.clone(), penalty);
+            desks.open.values().cloned().collect()
+        };
+        for desk in open {
+            desk.book().go_by(settings, penalty, inner.clock.now());
+            // There may be more calls now than before.
+            desk.pump();
+        }
     }
 
     /// An account's desk.
@@ -129,15 +145,17 @@ where
         let inner = &*self.0;
         let now = inner.clock.now();
         let mut desks = locked(&inner.desks);
-        if now.duration_since(desks.tidied_at) > inner.settings.window {
+        let desks = &mut *desks;
+        if now.duration_since(desks.tidied_at) > desks.settings.window {
             desks.tidied_at = now;
             desks
                 .open
                 .retain(|_, desk| Arc::strong_count(desk) > 1 || !desk.book().is_forgettable(now));
         }
+        let (settings, penalty) = (&desks.settings, desks.penalty);
         let open = || {
             Arc::new(Desk {
-                book: Mutex::new(Book::new(&inner.settings, inner.penalty, now)),
+                book: Mutex::new(Book::new(settings, penalty, now)),
                 clock: inner.clock.clone(),
                 tasks: inner.tasks.clone(),
                 changed: Notify::new(),

@@ -41,7 +41,7 @@ pub struct Book<K, L> {
     /// What a caller who is turned away adds to a key's debt: the greatest age at which it would have been served.
     penalty: Duration,
     waiting: HashMap<K, Waiting<L>>,
-    /// Until when each of them waits, in the order they came, which is that of their ends too. Some have gone since.
+    /// Until when each of them waits, the next end first. Some have gone since.
     ends: VecDeque<(Instant, u64, K)>,
     wanted: HashMap<usize, Want<K, L>>,
     /// Debts of keys that are not in memory: their callers were turned away.
@@ -96,6 +96,13 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
         }
     }
 
+    /// From now on goes by these settings. Who waits already waits for as long as it was to.
+    pub(super) fn go_by(&mut self, settings: &Settings, penalty: Duration, now: Instant) {
+        self.limit.go_by(settings.clone(), now);
+        self.turns.go_by(settings.window);
+        (self.queue_deadline, self.penalty) = (settings.queue_deadline, penalty);
+    }
+
     /// A place for a page's debt.
     pub fn open_debt(&mut self) -> Arc<Debt> {
         Arc::new(self.ledger.open())
@@ -146,7 +153,9 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
         let id = self.last_id;
         if let Some(waiting) = self.waiting.get_mut(key) {
             self.turns.waits(&asker, first, now);
-            self.ends.push_back((until, id, key.clone()));
+            // At the back, unless those before were to wait for longer than callers are now.
+            let place = self.ends.partition_point(|(end, ..)| *end <= until);
+            self.ends.insert(place, (until, id, key.clone()));
             waiting.shares += u64::from(asker.share);
             waiting.callers.push(Waiter { id, asker, tell });
         }
@@ -385,7 +394,7 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
         Some((call, flight))
     }
 
-    /// Who came first has to go first: they all wait for equally long.
+    /// Whose end comes first has to go first.
     fn turn_away_the_late(&mut self, now: Instant) {
         let slot = self.limit.slot(Kind::Miss, now);
         let mut gone = 0;

@@ -147,6 +147,32 @@ impl Limit {
         }
     }
 
+    /// From now on goes by these settings. Never are there more calls in a window for it than the new ones allow: those
+    /// that went before count. What was learnt from a refusal holds on; a limit that was as configured is so again.
+    pub fn go_by(&mut self, settings: Settings, now: Instant) {
+        let before = std::mem::replace(&mut self.settings, settings);
+        let (calls, floor) = (self.settings.calls.get(), self.settings.floor.get());
+        for learnt in [&mut self.limit, &mut self.ceiling] {
+            *learnt = match *learnt >= f64::from(before.calls.get()) {
+                true => f64::from(calls),
+                false => learnt.clamp(f64::from(floor), f64::from(calls)),
+            };
+        }
+        // Of the calls that the window now reaches back to nothing is remembered, so there are as many as there may be.
+        let forgotten = now.checked_sub(before.window);
+        if let Some(at) = forgotten.filter(|_| self.settings.window > before.window) {
+            let place = self.log.partition_point(|one| *one <= at);
+            for _ in 0..calls {
+                self.log.insert(place, at);
+            }
+        }
+        match (before.hourly, self.settings.hourly) {
+            (_, 0) => self.hour.clear(),
+            (0, _) => self.hour.clone_from(&self.log),
+            (_, _) => {}
+        }
+    }
+
     /// The earliest moment when a call may go; nothing while that depends on a probe that is out.
     pub fn slot(&self, kind: Kind, now: Instant) -> Option<Instant> {
         if self.probing {

@@ -49,6 +49,11 @@ impl Turns {
         }
     }
 
+    /// From now on a window is so long.
+    pub(super) fn go_by(&mut self, window: Duration) {
+        self.window = window;
+    }
+
     /// A caller asks for a key that takes a call.
     pub(super) fn asked(&mut self, asker: &Asker, now: Instant) {
         let (window, pass) = (self.window, self.now);

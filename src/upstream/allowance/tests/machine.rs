@@ -16,12 +16,23 @@ use crate::upstream::refusal::Refusal;
 /// What may happen. Numbers choose among what there is.
 #[derive(Clone, Debug)]
 enum Event {
-    Ask { caller: usize, key: u32 },
-    Serve { page: usize, age: u64 },
-    End { call: usize, how: How },
+    Ask {
+        caller: usize,
+        key: u32,
+    },
+    Serve {
+        page: usize,
+        age: u64,
+    },
+    End {
+        call: usize,
+        how: How,
+    },
     GiveBack(usize),
     HangUp(usize),
     Pass(u64),
+    /// The settings change, but for whether there is a limit by the hour.
+    Change(Settings),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +61,9 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (0..900_u64).prop_map(Event::Pass),
         2 => (900..20_000_u64).prop_map(Event::Pass),
         1 => (100_000..700_000_u64).prop_map(Event::Pass),
+        1 => (any_settings(), 5..25_u32).prop_map(|(settings, window)| {
+            Event::Change(Settings { window: seconds(f64::from(window)), ..settings })
+        }),
     ]
 }
 
@@ -124,6 +138,14 @@ impl Machine {
             }
             Event::End { .. } | Event::GiveBack(_) | Event::HangUp(_) => {}
             Event::Pass(time) => self.pass(Duration::from_millis(time)),
+            Event::Change(mut settings) => {
+                settings.hourly = match self.settings.hourly {
+                    0 => 0,
+                    _ => settings.calls.get() * 2,
+                };
+                self.book.go_by(&settings, seconds(3_600.0), self.now);
+                self.settings = settings;
+            }
         }
         self.pump();
     }
@@ -371,13 +393,12 @@ proptest! {
         settings in any_settings(),
         events in prop::collection::vec(event(), 1..160),
     ) {
-        let reserve = settings.reserve;
         let mut machine = Machine::new(settings);
         for event in events {
             machine.happens(event);
         }
         // Without a reserve a refresh may be first.
-        if reserve > 0 {
+        if machine.settings.reserve > 0 {
             machine.keeps_its_word();
         }
         machine.recovers();
