@@ -45,6 +45,21 @@ impl Quota {
         }
     }
 
+    /// A quota of another size, of which as many are taken as are taken of this one: all of it, if those are more.
+    pub fn resized(&self, per_minute: NonZeroU32, now: Instant) -> Self {
+        let resized = Self::new(per_minute, now);
+        let taken = self
+            .whole_at
+            .load(Relaxed)
+            .saturating_sub(self.since_start(now));
+        let taken = u128::from(taken) * u128::from(resized.interval) / u128::from(self.interval);
+        let taken = u64::try_from(taken)
+            .unwrap_or(u64::MAX)
+            .min(resized.ahead());
+        resized.whole_at.store(taken, Relaxed);
+        resized
+    }
+
     /// Takes one, if there is one. It costs nothing to be refused.
     ///
     /// # Errors
@@ -165,6 +180,30 @@ mod tests {
         assert_eq!(quota.left(later), left(0, 300));
         assert_eq!(quota.take(later), Err(Wait(Duration::from_millis(300))));
         assert_eq!(quota.left(start + Duration::from_secs(60)), left(10, 0));
+    }
+
+    #[test]
+    fn a_resized_quota_is_taken_as_far_as_it_was() {
+        for (from, taken, to, left) in [
+            (60, 0, 600, 100),
+            (60, 4, 600, 96),
+            (60, 10, 120, 10),
+            (600, 30, 60, 0),
+            (600, 4, 60, 6),
+            (60, 3, 60, 7),
+        ] {
+            let (quota, start) = quota(from);
+            let later = start + Duration::from_secs(3600);
+            for _ in 0..taken {
+                quota.take(later).unwrap();
+            }
+            let to = NonZeroU32::new(to).unwrap();
+            assert_eq!(
+                drain(&quota.resized(to, later), later),
+                left,
+                "{from} to {to}"
+            );
+        }
     }
 
     #[test]

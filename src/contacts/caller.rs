@@ -40,7 +40,8 @@ pub struct Allotment {
     caller: Arc<str>,
     kind: &'static str,
     per_minute: NonZeroU32,
-    quota: Quota,
+    /// Shared with what took its place when the settings changed and this did not.
+    quota: Arc<Quota>,
     refusals: IntCounter,
     dry_run: Option<DryRun>,
 }
@@ -72,13 +73,23 @@ impl Allotment {
             caller,
             kind,
             per_minute,
-            quota: Quota::new(per_minute, now),
+            quota: Arc::new(Quota::new(per_minute, now)),
             refusals,
             dry_run: dry_run.then(|| DryRun {
                 lines: Quota::new(LINES_PER_MINUTE, now),
                 unsaid: AtomicU64::new(0),
             }),
         }
+    }
+
+    /// The same with as much taken of it as of what it takes the place of.
+    #[must_use]
+    pub fn after(mut self, before: &Self, now: Instant) -> Self {
+        self.quota = match self.per_minute == before.per_minute {
+            true => before.quota.clone(),
+            false => Arc::new(before.quota.resized(self.per_minute, now)),
+        };
+        self
     }
 
     /// Takes one.

@@ -211,14 +211,30 @@ enum Reach<T> {
 impl Callers {
     /// Those of the settings, with whole quotas.
     pub fn new(settings: &[Settings], metrics: &Metrics, now: Instant) -> Self {
+        let nobody = Self {
+            known: Vec::new(),
+            anonymous: None,
+        };
+        nobody.changed(settings, metrics, now)
+    }
+
+    /// Those of new settings. Who was there before, by name, has spent of its quotas what it had spent.
+    #[must_use]
+    pub fn changed(&self, settings: &[Settings], metrics: &Metrics, now: Instant) -> Self {
         let known = settings.iter().map(|settings| {
-            let caller = Caller::new(settings, metrics, now);
+            let mut before = self.known.iter().map(|(_, caller)| caller);
+            let before = before.find(|before| before.identity.name == settings.name.0);
+            let before = before.map(AsRef::as_ref);
+            let caller = Caller::new(settings, before, metrics, now);
             (settings.token_sha256, Arc::new(caller))
         });
         let anonymous = settings.is_empty();
         Self {
             known: known.collect(),
-            anonymous: anonymous.then(|| Arc::new(Caller::anonymous(metrics))),
+            anonymous: anonymous.then(|| match &self.anonymous {
+                Some(anonymous) => anonymous.clone(),
+                None => Arc::new(Caller::anonymous(metrics)),
+            }),
         }
     }
 
@@ -241,23 +257,29 @@ impl Callers {
 }
 
 impl Caller {
-    fn new(settings: &Settings, metrics: &Metrics, now: Instant) -> Self {
+    fn new(settings: &Settings, before: Option<&Self>, metrics: &Metrics, now: Instant) -> Self {
         let Name(name) = &settings.name;
-        let allotment = |kind, per_minute: Option<NonZeroU32>| {
+        let allotment = |kind, per_minute: Option<NonZeroU32>, before: Option<&Allotment>| {
             let refusals = metrics.quota_refusals(name, kind);
             per_minute.map(|per_minute| {
                 let dry_run = settings.dry_run;
-                Allotment::new(name.clone(), kind, per_minute, refusals, dry_run, now)
+                let whole = Allotment::new(name.clone(), kind, per_minute, refusals, dry_run, now);
+                match before {
+                    Some(before) => whole.after(before, now),
+                    None => whole,
+                }
             })
         };
+        let requests = before.and_then(|before| before.requests.as_ref());
+        let fetches = before.and_then(|before| before.identity.fetches.as_ref());
         Self {
             asked: metrics.caller_requests(name),
-            requests: allotment("requests", settings.requests_per_minute),
+            requests: allotment("requests", settings.requests_per_minute, requests),
             identity: Arc::new(contacts::Caller {
                 name: name.clone(),
                 share: settings.share,
                 may_refresh: settings.may_refresh,
-                fetches: allotment("fetches", settings.fetches_per_minute),
+                fetches: allotment("fetches", settings.fetches_per_minute, fetches),
             }),
             by_token: true,
             streams: Reach::of(&settings.streams),
