@@ -54,7 +54,7 @@ pub struct Settings {
     pub address: SocketAddr,
     /// Speak TLS. Where this names no ALPN protocols, h2 and http/1.1 are offered.
     pub tls: Option<Arc<ServerConfig>>,
-    /// The apps whose tokens are accepted.
+    /// The apps whose tokens are accepted. One that is there twice has two keys, as while its secret is being changed.
     pub apps: Vec<App>,
     /// Calls an account may make.
     pub limit: Limit,
@@ -188,6 +188,11 @@ impl Vendor {
     /// Calls to the contact paths that reached it, refused ones included.
     pub fn calls(&self) -> u64 {
         self.state.book().stats.calls
+    }
+
+    /// From now on accepts the tokens of these apps, and of no others.
+    pub fn accept(&self, apps: Vec<App>) {
+        *self.state.apps() = apps;
     }
 
     /// From now on misbehave like this; `Behaviour::default()` is to behave.

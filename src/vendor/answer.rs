@@ -147,14 +147,13 @@ fn checked<'a>(
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs_f64();
-    let app = settings
-        .apps
-        .iter()
-        .find(|app| app.stream.as_str() == stream)
-        .ok_or(unauthorized("There is no such app"))?;
-    let once = app
-        .check(token, now, settings.leeway.as_secs_f64())
-        .map_err(unauthorized)?;
+    let mut once = Err("There is no such app");
+    for app in state.apps().iter() {
+        if app.stream.as_str() == stream && once.is_err() {
+            once = app.check(token, now, settings.leeway.as_secs_f64());
+        }
+    }
+    let once = once.map_err(unauthorized)?;
     if once.is_some_and(|once| !book.first_use(once, now)) {
         return Err(unauthorized("jti of the JWT token has been used before"));
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use http::{HeaderMap, Method, Request, Version};
 use serde::Serialize;
 
-use super::app::OneUse;
+use super::app::{App, OneUse};
 use super::limit::Windows;
 use super::{Behaviour, Settings};
 
@@ -16,6 +16,7 @@ use super::{Behaviour, Settings};
 pub(super) struct State {
     pub(super) settings: Settings,
     pub(super) open: AtomicU64,
+    apps: Mutex<Vec<App>>,
     book: Mutex<Book>,
 }
 
@@ -77,6 +78,7 @@ pub struct Seen {
 impl State {
     pub(super) fn new(settings: Settings) -> Self {
         Self {
+            apps: Mutex::new(settings.apps.clone()),
             settings,
             open: AtomicU64::new(0),
             book: Mutex::default(),
@@ -86,6 +88,11 @@ impl State {
     /// The book, for a moment: never hold it across an await.
     pub(super) fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The apps, for a moment.
+    pub(super) fn apps(&self) -> MutexGuard<'_, Vec<App>> {
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn stats(&self) -> Stats {
