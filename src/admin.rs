@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::header::{ALLOW, CONTENT_TYPE};
@@ -33,24 +33,70 @@ impl Ready {
     }
 }
 
+/// What is told of the settings: which are in use since when, and how reading them again went.
+#[derive(Clone, Debug)]
+pub struct InUse(Arc<Mutex<Settings>>);
+
+#[derive(Clone, Debug)]
+struct Settings {
+    hash: String,
+    loaded_at: SystemTime,
+    last_reload: String,
+}
+
+impl InUse {
+    /// These, from the start.
+    pub fn new(hash: String, loaded_at: SystemTime) -> Self {
+        Self(Arc::new(Mutex::new(Settings::good(hash, loaded_at))))
+    }
+
+    /// These from now on.
+    pub fn set(&self, hash: String, loaded_at: SystemTime) {
+        *self.locked() = Settings::good(hash, loaded_at);
+    }
+
+    /// Those that were in use stay so, because of this.
+    pub fn failed(&self, why: &str) {
+        self.locked().last_reload = format!("failed: {why}");
+    }
+
+    fn told(&self) -> Settings {
+        self.locked().clone()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Settings> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Settings {
+    fn good(hash: String, loaded_at: SystemTime) -> Self {
+        Self {
+            hash,
+            loaded_at,
+            last_reload: "ok".into(),
+        }
+    }
+}
+
 /// All that the answers are made of.
 #[derive(Debug)]
 struct State {
     parts: Parts,
     ready: Ready,
     max_bytes: u64,
-    settings_hash: String,
-    started: (Instant, SystemTime),
+    in_use: InUse,
+    started: Instant,
 }
 
 /// Answers everything on the operators' port.
-pub fn service(config: &Config, parts: &Parts, ready: Ready) -> Edge {
+pub fn service(config: &Config, parts: &Parts, ready: Ready, in_use: InUse) -> Edge {
     let state = Arc::new(State {
         parts: parts.clone(),
         ready,
         max_bytes: config.cache.max_bytes,
-        settings_hash: config.hash(),
-        started: parts.clock.both(),
+        in_use,
+        started: parts.clock.now(),
     });
     BoxCloneSyncService::new(service_fn(move |request: Request<Incoming>| {
         let state = state.clone();
@@ -105,8 +151,8 @@ impl State {
     fn status(&self) -> Response<Body> {
         let Parts { clock, store, .. } = &self.parts;
         let (entries, bytes) = store.holds();
-        let (began, began_at) = self.started;
-        let uptime = clock.now().saturating_duration_since(began);
+        let uptime = clock.now().saturating_duration_since(self.started);
+        let settings = self.in_use.told();
         json(&json!({
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_seconds": uptime.as_secs(),
@@ -114,9 +160,9 @@ impl State {
             "accounts": accounts(&self.parts),
             "shared": { "configured": false, "up": false, "replicas": 1 },
             "settings": {
-                "hash": self.settings_hash,
-                "loaded_at": humantime::format_rfc3339_seconds(began_at).to_string(),
-                "last_reload": "ok",
+                "hash": settings.hash,
+                "loaded_at": humantime::format_rfc3339_seconds(settings.loaded_at).to_string(),
+                "last_reload": settings.last_reload,
             },
         }))
     }

@@ -22,7 +22,7 @@ mod test_pages;
 mod vary;
 
 /// `[cache]`: how long pages are kept and served, and how much memory they may take.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Memory for whole entries: key, header, body and overhead. For example "64MiB".

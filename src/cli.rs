@@ -17,13 +17,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
 use crate::clock::Clock;
+use crate::config::sources::{Loaded, Sources};
 use crate::config::{Config, environment};
 use crate::contacts::StreamId;
 use crate::server::{Gateway, StartError};
 use crate::telemetry::logs::EACH;
 use crate::telemetry::{self, Logs};
-use crate::upstream;
-use crate::upstream::credentials::Credentials;
+use crate::upstream::credentials::{By, Credentials};
 use crate::vendor::{self, Vendor};
 
 mod demo;
@@ -121,36 +121,30 @@ impl Cli {
         }
     }
 
+    fn sources(&self) -> Sources {
+        Sources::new(self.config.as_deref(), environment())
+    }
+
     fn config(&self) -> Result<Config, Failure> {
-        Config::load(self.config.as_deref(), environment())
-            .map_err(|mistakes| Failure::Settings(mistakes.to_string()))
+        settings(&self.sources())
     }
 
     fn serve(&self) -> Result<(), Failure> {
-        let config = self.config()?;
+        let sources = self.sources();
+        let config = settings(&sources)?;
         let clock = Clock::system();
         let logs = log(&config, &clock)?;
         let ended = block_on(async {
             let gateway = Gateway::bind(config, clock).await?;
-            until_signal(gateway).await
+            until_signal(gateway.following(sources, Some(logs.clone()))?).await
         });
         logs.close();
         ended
     }
 
     fn check(&self) -> Result<(), Failure> {
-        let config = self.config()?;
-        let credentials = Credentials::load(&config.credentials).map_err(StartError::Credentials);
-        // Nobody is called from here, but with a bad ca_file `serve` does not start.
-        let client = upstream::client::Client::new(&config.upstream).map_err(StartError::Client);
-        let credentials = match (credentials, client) {
-            (Ok(credentials), Ok(_)) => credentials,
-            (credentials, client) => {
-                let mistakes = [credentials.err(), client.err()];
-                let mistakes: Vec<_> = mistakes.iter().flatten().map(ToString::to_string).collect();
-                return Err(Failure::Settings(mistakes.join("\n")));
-            }
-        };
+        let loaded = Loaded::of(self.config()?).map_err(StartError::from)?;
+        let (config, credentials) = (loaded.config, loaded.credentials);
         let mut shown = config.to_toml();
         for credential in credentials.iter() {
             shown += &format!("# {credential}\n");
@@ -195,12 +189,19 @@ impl Cli {
     }
 
     fn token(&self, stream: &StreamId) -> Result<(), Failure> {
-        let credentials = load(&self.config()?)?;
+        let credentials = Credentials::load(&self.config()?.credentials);
+        let credentials = credentials.map_err(|mistakes| {
+            let mistakes: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+            Failure::Settings(mistakes.join("\n"))
+        })?;
         let credential = credentials
             .find(stream)
             .ok_or_else(|| Failure::Other(crate::error::Error::StreamUnknown.to_string()))?;
         block_on(async {
-            let token = credential.token(&Clock::system()).await.map_err(other)?;
+            let token = credential
+                .token(By::Own, &Clock::system())
+                .await
+                .map_err(other)?;
             let text = String::from_utf8_lossy(token.value.as_bytes()).into_owned();
             print(&format!("{text}\n"))
         })
@@ -223,9 +224,9 @@ fn log(config: &Config, clock: &Clock) -> Result<Logs, Failure> {
     telemetry::start(&config.telemetry, Arc::new(move || clock.both())).map_err(other)
 }
 
-fn load(config: &Config) -> Result<Credentials, Failure> {
-    Credentials::load(&config.credentials)
-        .map_err(|mistakes| Failure::from(StartError::Credentials(mistakes)))
+fn settings(sources: &Sources) -> Result<Config, Failure> {
+    let config = sources.config();
+    config.map_err(|mistakes| Failure::Settings(mistakes.to_string()))
 }
 
 fn stand_in(address: SocketAddr, calls: u32, window: Duration) -> Result<(), Failure> {
@@ -325,8 +326,10 @@ fn other(error: impl std::fmt::Display) -> Failure {
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match error {
-            StartError::Credentials(_) | StartError::Client(_) => Self::Settings(error.to_string()),
-            StartError::Bind { .. } | StartError::Metrics(_) => Self::Other(error.to_string()),
+            StartError::Unusable(_) => Self::Settings(error.to_string()),
+            StartError::Bind { .. } | StartError::Signals(_) | StartError::Metrics(_) => {
+                Self::Other(error.to_string())
+            }
         }
     }
 }

@@ -5,6 +5,8 @@ mod layers;
 mod mistake;
 mod rules;
 mod schema;
+pub mod sources;
+pub mod watch;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,7 +14,7 @@ use std::path::Path;
 use aws_lc_rs::digest;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use toml::Table;
+use toml::{Table, Value};
 
 pub use mistake::{Mistake, Mistakes};
 
@@ -99,6 +101,49 @@ impl Config {
         }
     }
 
+    /// Every file that the settings name.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let secrets = self.credentials.iter().flat_map(|credential| {
+            let public = &credential.encrypt_to_file;
+            [&credential.secret_file, &credential.key_file, public]
+        });
+        let files = secrets.chain([&self.upstream.ca_file]).map(AsRef::as_ref);
+        files.filter(|file: &&Path| !file.as_os_str().is_empty())
+    }
+
+    /// These settings, but for those that cannot change while the gateway runs: of them the ones in use. Tells which
+    /// differ.
+    #[must_use]
+    pub fn while_running(mut self, in_use: &Self) -> (Self, Vec<&'static str>) {
+        macro_rules! kept {
+            ($($table:ident.$key:ident,)+) => {
+                [$((
+                    concat!(stringify!($table), ".", stringify!($key)),
+                    kept(&mut self.$table.$key, &in_use.$table.$key),
+                )),+]
+            };
+        }
+        let kept = kept![
+            listen.address,
+            listen.max_connections,
+            admin.address,
+            // Pages in memory are of the upstream that gave them.
+            upstream.url,
+            upstream.accept_any_body,
+            upstream.propagate_trace,
+            cache.max_bytes,
+            telemetry.log_format,
+            telemetry.otlp_endpoint,
+            telemetry.trace_ratio,
+        ];
+        let differ = kept.into_iter().filter(|(_, differs)| *differs);
+        let differ: Vec<_> = differ.map(|(key, _)| key).collect();
+        for key in &differ {
+            copy(&in_use.written, &mut self.written, key);
+        }
+        (self, differ)
+    }
+
     /// What is in effect, as TOML that reads back as these settings. No secret stands in it.
     pub fn to_toml(&self) -> String {
         // A table of TOML values is always TOML.
@@ -117,6 +162,24 @@ impl Config {
     /// The JSON Schema of a settings file: what it may say, and what holds where it says nothing.
     pub fn schema() -> serde_json::Value {
         schema::schema()
+    }
+}
+
+/// Puts back what is in use. Tells whether it was another.
+fn kept<T: Clone + PartialEq>(new: &mut T, in_use: &T) -> bool {
+    let differs = new != in_use;
+    new.clone_from(in_use);
+    differs
+}
+
+/// Writes a key as it stands elsewhere.
+fn copy(from: &Table, to: &mut Table, key: &str) {
+    let Some((table, key)) = key.split_once('.') else {
+        return;
+    };
+    let value = from.get(table).and_then(|table| table.get(key));
+    if let (Some(value), Some(Value::Table(table))) = (value, to.get_mut(table)) {
+        table.insert(key.to_owned(), value.clone());
     }
 }
 

@@ -31,6 +31,8 @@
 //! - Whether a request is traced is decided once, outermost ([`edge::trace`]); what further in has to say goes onto the span
 //!   that is under way, if there is one ([`telemetry::traces`]).
 //! - Time is an argument. Only [`clock`] reads one.
+//! - Settings change while requests go on ([`config::watch`]): a whole new path is built and put in place of the other. A request
+//!   goes by the one it came in by, a fetch by the one there is when it begins ([`cache::coalesce::Ways`]).
 //!
 //! # Where things are
 //!

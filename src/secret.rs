@@ -1,12 +1,47 @@
 //! Secrets: read from a file or the environment, wiped when dropped, impossible to print.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
+use aws_lc_rs::digest;
 use zeroize::Zeroizing;
 
 /// Bytes that must not be seen. `Debug` shows stars; there is no `Display`, no `Clone`, no `Serialize`.
 pub struct Secret(Zeroizing<Vec<u8>>);
+
+/// Tells what is secret from anything else without holding it. It is for comparing in this process and for nothing else:
+/// whoever saw it could try out what the secret may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Print([u8; 32]);
+
+impl Print {
+    /// Of all that a digest was made of.
+    pub fn of(digest: digest::Context) -> Self {
+        let mut print = [0; 32];
+        print.copy_from_slice(digest.finish().as_ref());
+        Self(print)
+    }
+
+    /// A short tag that can be shown: keyed anew in every process, so it tells one print from another there, and nothing
+    /// anywhere else.
+    pub fn tag(&self) -> String {
+        static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        format!("{:08x}", KEY.hash_one(self.0) as u32)
+    }
+
+    /// The bytes, to be part of another print.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Print {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
 
 /// Why a secret could not be read. Says where it was looked for, never what was found.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]

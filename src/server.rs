@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::{Request, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -25,23 +25,28 @@ use tower::util::ServiceExt;
 use tracing::{debug, info, warn};
 
 use crate::admin::{self, Ready};
+use crate::cache::coalesce::Ways;
 use crate::cache::store::Store;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::config::sources::{Loaded, Sources, Unusable};
+use crate::config::watch::Watch;
 use crate::edge::respond;
-use crate::stack::{self, Edge, Parts};
+use crate::secret::Print;
+use crate::stack::{Means, Parts};
+use crate::telemetry::Logs;
 use crate::telemetry::logs::EACH;
-use crate::telemetry::metrics::{Limits, Metrics};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Traces;
 use crate::upstream::allowance::Allowances;
-use crate::upstream::client::Client;
-use crate::upstream::credentials::{Credentials, Mistake};
 
 mod ahead;
+mod live;
 mod patience;
 mod wire;
 
 use ahead::Ahead;
+use live::{Live, Served, Serving};
 use patience::{Patience, Progress};
 use wire::Wire;
 
@@ -52,7 +57,10 @@ const LAST_SPANS: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct Gateway {
     config: Config,
+    print: Print,
+    means: Means,
     parts: Parts,
+    watch: Option<(Watch, Option<Logs>)>,
     callers: TcpListener,
     operators: TcpListener,
 }
@@ -60,12 +68,9 @@ pub struct Gateway {
 /// Why the gateway could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Stored credentials cannot be used.
-    #[error("{}", .0.iter().map(Mistake::to_string).collect::<Vec<_>>().join("\n"))]
-    Credentials(Vec<Mistake>),
-    /// The vendor's client cannot be made.
-    #[error("{0}")]
-    Client(String),
+    /// What the settings name cannot be used.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
     /// A port cannot be had.
     #[error("{key} {address}: cannot be listened on: {error}")]
     Bind {
@@ -76,6 +81,9 @@ pub enum StartError {
         /// What the operating system said.
         error: io::Error,
     },
+    /// The system tells of no signals.
+    #[error("signals: {0}")]
+    Signals(io::Error),
     /// Metrics cannot be declared: a defect.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -92,19 +100,18 @@ impl Gateway {
     /// # Errors
     /// See [`StartError`].
     pub async fn bind(config: Config, clock: Clock) -> Result<Self, StartError> {
-        let credentials =
-            Credentials::load(&config.credentials).map_err(StartError::Credentials)?;
+        let loaded = Loaded::of(config)?;
+        let print = loaded.print();
+        let Loaded {
+            config,
+            credentials,
+            client,
+        } = loaded;
         for warning in credentials.warnings() {
             warn!(name: EACH, %warning, "loaded, and perhaps not meant so");
         }
-        let client = Client::new(&config.upstream).map_err(StartError::Client)?;
         let metrics = Metrics::new()?;
         metrics.loaded(clock.wall());
-        metrics.limits(&Limits {
-            connections: config.listen.max_connections.get(),
-            in_flight: config.listen.max_in_flight.get(),
-            cache_bytes: config.cache.max_bytes,
-        });
         for warning in &config.telemetry.open_telemetry.warnings {
             warn!("{warning}");
         }
@@ -121,21 +128,35 @@ impl Gateway {
         let parts = Parts {
             // Whoever waits for a call to be free is no fetch yet.
             accounts: Allowances::new(allowance, penalty, clock.clone(), TaskTracker::new()),
-            clock,
-            store: Store::new(config.cache.max_bytes, metrics.clone()),
-            metrics,
+            store: Store::new(&config.cache, metrics.clone()),
+            ways: Ways::default(),
             traces,
-            credentials: Arc::new(credentials),
-            client,
             tasks,
             draining: CancellationToken::new(),
+            clock,
+            metrics,
         };
+        let means = Means::new(&config, credentials, client, &parts);
         Ok(Self {
             config,
+            print,
+            means,
             parts,
+            watch: None,
             callers,
             operators,
         })
+    }
+
+    /// While it runs, reads these sources, which its settings are from, again whenever they change and on SIGHUP, and
+    /// goes by what is there.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn following(mut self, sources: Sources, logs: Option<Logs>) -> Result<Self, StartError> {
+        let watch = Watch::new(sources, self.print).map_err(StartError::Signals)?;
+        self.watch = Some((watch, logs));
+        Ok(self)
     }
 
     /// Where callers connect.
@@ -166,30 +187,31 @@ impl Gateway {
     pub async fn run(self, leave: impl Future<Output = ()>) -> Result<(), CutOff> {
         let Self {
             config,
+            print,
+            means,
             parts,
+            watch,
             callers,
             operators,
         } = self;
-        let listen = &config.listen;
+        let max_connections = config.listen.max_connections.get();
+        let mut live = Live::new(config, means, parts.clone(), print);
         let (address, admin_address) = (callers.local_addr(), operators.local_addr());
         let ready = Ready::default();
-        let admin = admin::service(&config, &parts, ready.clone());
+        let admin = admin::service(&live.config, &parts, ready.clone(), live.in_use.clone());
+        let admin = Served::new(admin, false, Duration::from_secs(10));
         let operators = Port {
             listener: operators,
-            service: admin,
+            serving: Arc::new(ArcSwap::from_pointee(admin)),
             metrics: None,
-            http2: false,
             max_connections: 256,
-            header_timeout: Duration::from_secs(10),
             closing: CancellationToken::new(),
         };
         let callers = Port {
             listener: callers,
-            service: stack::stack(&config, &parts),
+            serving: live.serving.clone(),
             metrics: Some(parts.metrics.clone()),
-            http2: listen.http2,
-            max_connections: listen.max_connections.get(),
-            header_timeout: listen.header_timeout,
+            max_connections,
             closing: parts.draining.clone(),
         };
         let (admin_closing, at_admin, at_work) = (
@@ -208,7 +230,17 @@ impl Gateway {
             "serving"
         );
 
-        leave.await;
+        let following = async {
+            match watch {
+                Some((watch, logs)) => live.follow(watch, logs).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = leave => {}
+            () = following => {}
+        }
+        let listen = &live.config.listen;
         ready.set(false);
         info!(delay = ?listen.drain_delay, "leaving: unready, still serving");
         tokio::time::sleep(listen.drain_delay).await;
@@ -243,11 +275,9 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, S
 /// A listening port and what is served on it.
 struct Port {
     listener: TcpListener,
-    service: Edge,
+    serving: Serving,
     metrics: Option<Arc<Metrics>>,
-    http2: bool,
     max_connections: usize,
-    header_timeout: Duration,
     /// Set once the port takes no more connections and those it has are to end.
     closing: CancellationToken,
 }
@@ -256,7 +286,6 @@ impl Port {
     /// Accepts connections, each a task among `tasks`, until the port closes.
     async fn serve(self, tasks: TaskTracker) {
         let places = Arc::new(Semaphore::new(self.max_connections));
-        let http = Arc::new(self.http());
         let accept = async {
             loop {
                 // A place first: who finds none waits in the system's queue and not in our memory.
@@ -265,7 +294,7 @@ impl Port {
                 };
                 match self.listener.accept().await {
                     Ok((stream, _)) => {
-                        tasks.spawn(self.connection(http.clone(), stream, place));
+                        tasks.spawn(self.connection(stream, place));
                     }
                     Err(error) => {
                         // Most likely out of file descriptors: some have to be closed first.
@@ -282,30 +311,18 @@ impl Port {
         }
     }
 
-    fn http(&self) -> auto::Builder<TokioExecutor> {
-        let mut http = auto::Builder::new(TokioExecutor::new());
-        if !self.http2 {
-            http = http.http1_only();
-        }
-        // Ours is kept by `Patience`; hyper's would close idle connections too.
-        http.http1().header_read_timeout(None);
-        http.http2()
-            .timer(TokioTimer::new())
-            .max_header_list_size(16 * 1024);
-        http
-    }
-
     /// One connection, until either side ends it or the port closes.
     fn connection(
         &self,
-        http: Arc<auto::Builder<TokioExecutor>>,
         stream: TcpStream,
         place: OwnedSemaphorePermit,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let (edge, closing) = (self.service.clone(), self.closing.clone());
+        let (serving, closing) = (self.serving.clone(), self.closing.clone());
         let open = self.metrics.as_ref().map(Metrics::connection);
         let progress = Progress::default();
-        let mut patience = Patience::new(progress.clone(), self.header_timeout);
+        let served = serving.load();
+        let http = served.http.clone();
+        let mut patience = Patience::new(progress.clone(), served.header_timeout);
         async move {
             let _held = (place, open);
             if let Err(error) = stream.set_nodelay(true) {
@@ -315,7 +332,9 @@ impl Port {
             let ahead = Ahead::default();
             let io = TokioIo::new(Wire::new(stream, progress.clone(), ahead.clone()));
             let service = service_fn(|request: Request<Incoming>| {
-                let (edge, progress, ahead) = (edge.clone(), progress.clone(), ahead.clone());
+                // By the settings of this moment, to its end.
+                let edge = serving.load().service.clone();
+                let (progress, ahead) = (progress.clone(), ahead.clone());
                 let version = request.version();
                 progress.asked(version);
                 async move {

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::allowance::Permit;
+use self::credentials::By;
 use crate::contacts::{Forwarded, Page, PageKey};
 use crate::setting;
 
@@ -20,6 +21,7 @@ mod jwe;
 pub mod pem;
 pub mod redial;
 pub mod refusal;
+pub mod rotate;
 pub mod sign;
 #[cfg(test)]
 mod test_keys;
@@ -68,6 +70,10 @@ pub struct Fetch {
     pub reason: Reason,
     /// The page that is in memory and would not do. The vendor may say that it still holds.
     pub known: Option<Arc<Page>>,
+    /// With which secret.
+    pub by: By,
+    /// Whether the other one is left to be tried, should the vendor refuse this one.
+    pub spare: bool,
     /// Whether to dial anew instead of taking a connection from the pool.
     pub redial: bool,
     /// The right to make the call.

@@ -12,6 +12,7 @@
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
+use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, ready};
 use tokio::sync::oneshot;
@@ -27,6 +28,7 @@ use crate::contacts::{Forwarded, Page, PageKey, Read};
 use crate::error::Error;
 use crate::telemetry::traces::{self, Kind, Span, Traces, Trail};
 use crate::upstream::allowance::{self, Allowances, Call, Launch, Permit};
+use crate::upstream::credentials::By;
 use crate::upstream::{Fetch, Reason};
 
 /// What identifies a fetch: all that reaches the vendor.
@@ -52,12 +54,46 @@ pub struct Flight {
 #[derive(Debug)]
 pub struct Fetches<S>(Arc<Source<S>>);
 
+/// How pages are fetched that are fetched from now on. A fetch goes by what holds when it begins, which may be long after
+/// it was asked for; so this outlives each set of settings, and whoever waits for a turn holds nothing older.
+#[derive(Debug)]
+pub struct Ways<S>(Arc<ArcSwapOption<Way<S>>>);
+
+/// How a page is fetched: both parts are of the same settings.
+#[derive(Debug)]
+pub struct Way<S> {
+    /// What is kept, and for how long.
+    pub rules: Arc<Rules>,
+    /// Where fetches go.
+    pub upstream: S,
+}
+
+impl<S> Ways<S> {
+    /// From now on this way.
+    pub fn turn(&self, way: Way<S>) {
+        self.0.store(Some(Arc::new(way)));
+    }
+}
+
+/// None at first.
+impl<S> Default for Ways<S> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<S> Clone for Ways<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
 /// What it takes to fetch.
 #[derive(Debug)]
 pub struct Source<S> {
-    /// What is kept, and for how long.
-    pub rules: Arc<Rules>,
-    /// Where.
+    /// Where to, and what is kept.
+    pub ways: Ways<S>,
+    /// Where it is kept.
     pub store: Store,
     /// Whose turn it is.
     pub accounts: Accounts,
@@ -67,8 +103,6 @@ pub struct Source<S> {
     pub tasks: TaskTracker,
     /// Follows some of them.
     pub traces: Traces,
-    /// Where they go.
-    pub upstream: S,
 }
 
 impl<S> From<Source<S>> for Fetches<S> {
@@ -226,7 +260,7 @@ where
         // Where whoever asks is in its trace. When the fetch begins, somebody else may be under way here.
         let cause = traces::current();
         Box::new(move |call, id| {
-            let wanted = wanted()?;
+            let (wanted, way) = (wanted()?, this.0.ways.0.load_full()?);
             let (land, landing) = oneshot::channel();
             let ticket = Arc::new(this.0.store.ticket(&wanted.key.list));
             let refresh = wanted.reason == Reason::Refresh;
@@ -237,13 +271,14 @@ where
                 trail: span.trail().cloned(),
             };
             let tasks = this.0.tasks.clone();
-            tasks.spawn(span.around(this.fly(wanted, desk, (call, id), ticket, land)));
+            tasks.spawn(span.around(this.fly(way, wanted, desk, (call, id), ticket, land)));
             Some(flight)
         })
     }
 
     async fn fly(
         self,
+        way: Arc<Way<S>>,
         wanted: Wanted,
         desk: Desk,
         (call, id): (Call, u64),
@@ -265,14 +300,16 @@ where
             forwarded: sent.clone(),
             reason: wanted.reason,
             known: wanted.known.as_ref().map(|entry| entry.page.clone()),
+            by: By::default(),
+            spare: false,
             redial: false,
             permit,
         };
         traces::note("contacts_gateway.reason", || fetch.reason());
-        let landing = self.0.upstream.clone().oneshot(fetch).await.map(|page| {
+        let landing = way.upstream.clone().oneshot(fetch).await.map(|page| {
             let page = Arc::new(page);
             let debt = desk.open_debt();
-            let kept = Entry::of(page.clone(), &sent, wanted.authorized, &self.0.rules, debt);
+            let kept = Entry::of(page.clone(), &sent, wanted.authorized, &way.rules, debt);
             let stored = match kept.filter(|_| !wanted.no_store) {
                 Some(kept) => ticket.store(&key, kept, &sent, wanted.known.as_ref()),
                 // Neither a failure nor a caller's wish says anything about the page that is in memory.

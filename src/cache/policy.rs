@@ -63,77 +63,121 @@ pub enum Verdict {
     Refuse,
 }
 
-/// The limits of a page, or nothing where it must not be kept (RFC 9111 section 3). `authorized`: the request that it
-/// answered had an `Authorization`.
+/// The limits of a page under these rules, or nothing where it must not be kept (RFC 9111 section 3). `authorized`: the
+/// request that it answered had an `Authorization`.
 pub fn limits(page: &Page, authorized: bool, rules: &Rules) -> Option<Limits> {
-    let told = Told::by(page);
-    let understood = page.status.canonical_reason().is_some();
-    // Section 5.2.2.3: for those who understand the status, must-understand takes no-store's place.
-    let kept_back = match told.must_understand {
-        true if rules.upstream == Kind::Any => !understood,
-        _ => told.no_store,
-    };
-    let partial = matches!(page.status.as_u16(), 206 | 304);
-    let another_s = authorized && rules.upstream == Kind::Any && !told.for_all;
-    if kept_back || told.private || partial || another_s {
-        return None;
-    }
-    let Settings {
-        usable_for,
-        stale_if_error,
-        ..
-    } = rules.settings;
-    let fresh = match rules.upstream {
-        Kind::Vendor if page.status != StatusCode::OK => return negative(&told, rules),
-        // Section 3: no-cache alone does not say that an answer may be kept.
-        Kind::Any if told.no_cache && told.freshness.is_none() && !guessable(page, &told) => {
-            return None;
-        }
-        _ if told.no_cache => Duration::ZERO,
-        Kind::Vendor => told.freshness.unwrap_or(rules.settings.fresh_for),
-        Kind::Any => match told.freshness.or_else(|| heuristic(page, &told)) {
-            Some(fresh) => fresh,
-            None if page.status == StatusCode::OK => rules.settings.fresh_for,
-            None if matches!(page.status.as_u16(), 400 | 404) => return negative(&told, rules),
-            None => return None,
-        },
-    };
-    let (tag, modified) = page.validators();
-    let useful = if tag.is_some() || modified.is_some() {
-        stale_if_error
-    } else {
-        Duration::ZERO
-    };
-    let (usable, if_error) = if told.no_cache || told.must_revalidate {
-        (fresh, fresh)
-    } else {
-        let if_error = told.if_error.map_or(stale_if_error, |more| fresh + more);
-        let usable = match told.while_revalidate {
-            Some(more) => fresh + more,
-            // Who says how old a page may be where a fetch fails does not want it older where none is waited for.
-            None => usable_for.min(if_error).max(fresh),
-        };
-        (usable, if_error.max(usable))
-    };
-    let kept = if_error.max(useful);
-    (!kept.is_zero()).then_some(Limits {
-        fresh,
-        usable,
-        if_error,
-        kept,
-    })
+    let limits = Terms::of(page, authorized, rules.upstream)?.limits(&rules.settings);
+    (!limits.kept.is_zero()).then_some(limits)
 }
 
-/// The vendor's no to a request is remembered for a short while, and then forgotten. Not for longer than the vendor says.
-fn negative(told: &Told, rules: &Rules) -> Option<Limits> {
-    let ours = rules.settings.negative_for;
-    let age = told.freshness.map_or(ours, |theirs| theirs.min(ours));
-    (!told.no_cache && !age.is_zero()).then_some(Limits {
-        fresh: age,
-        usable: age,
-        if_error: age,
-        kept: age,
-    })
+/// What an answer says of its ages, without what the settings add to that: those may change while the page is kept, and
+/// then hold for it at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// A no to the request.
+    negative: bool,
+    /// Nothing: the settings'.
+    fresh: Option<Duration>,
+    /// It is of no use without a fetch once it is not fresh.
+    strict: bool,
+    while_revalidate: Option<Duration>,
+    if_error: Option<Duration>,
+    /// The vendor can tell by it whether the page still holds.
+    validators: bool,
+}
+
+impl Terms {
+    /// Those of a page, or nothing where it must not be kept, whatever the settings say (RFC 9111 section 3).
+    pub fn of(page: &Page, authorized: bool, upstream: Kind) -> Option<Self> {
+        let told = Told::by(page);
+        let understood = page.status.canonical_reason().is_some();
+        // Section 5.2.2.3: for those who understand the status, must-understand takes no-store's place.
+        let kept_back = match told.must_understand {
+            true if upstream == Kind::Any => !understood,
+            _ => told.no_store,
+        };
+        let partial = matches!(page.status.as_u16(), 206 | 304);
+        let another_s = authorized && upstream == Kind::Any && !told.for_all;
+        if kept_back || told.private || partial || another_s {
+            return None;
+        }
+        let (tag, modified) = page.validators();
+        let terms = |fresh| Self {
+            negative: false,
+            fresh,
+            strict: told.no_cache || told.must_revalidate,
+            while_revalidate: told.while_revalidate,
+            if_error: told.if_error,
+            validators: tag.is_some() || modified.is_some(),
+        };
+        // The vendor's no to a request is remembered for a short while, and then forgotten.
+        let negative = || {
+            (!told.no_cache).then_some(Self {
+                negative: true,
+                ..terms(told.freshness)
+            })
+        };
+        match upstream {
+            Kind::Vendor if page.status != StatusCode::OK => negative(),
+            // Section 3: no-cache alone does not say that an answer may be kept.
+            Kind::Any if told.no_cache && told.freshness.is_none() && !guessable(page, &told) => {
+                None
+            }
+            _ if told.no_cache => Some(terms(Some(Duration::ZERO))),
+            Kind::Vendor => Some(terms(told.freshness)),
+            Kind::Any => match told.freshness.or_else(|| heuristic(page, &told)) {
+                Some(fresh) => Some(terms(Some(fresh))),
+                None if page.status == StatusCode::OK => Some(terms(None)),
+                None if matches!(page.status.as_u16(), 400 | 404) => negative(),
+                None => None,
+            },
+        }
+    }
+
+    /// The limits under these settings. Where [`Limits::kept`] is zero, a page is not worth keeping.
+    pub fn limits(&self, settings: &Settings) -> Limits {
+        let &Settings {
+            usable_for,
+            stale_if_error,
+            fresh_for,
+            negative_for,
+            ..
+        } = settings;
+        if self.negative {
+            // Not for longer than the vendor says.
+            let age = self
+                .fresh
+                .map_or(negative_for, |fresh| fresh.min(negative_for));
+            return Limits {
+                fresh: age,
+                usable: age,
+                if_error: age,
+                kept: age,
+            };
+        }
+        let fresh = self.fresh.unwrap_or(fresh_for);
+        let (usable, if_error) = if self.strict {
+            (fresh, fresh)
+        } else {
+            let if_error = self.if_error.map_or(stale_if_error, |more| fresh + more);
+            let usable = match self.while_revalidate {
+                Some(more) => fresh + more,
+                // Who says how old a page may be where a fetch fails does not want it older where none is waited for.
+                None => usable_for.min(if_error).max(fresh),
+            };
+            (usable, if_error.max(usable))
+        };
+        let useful = match self.validators {
+            true => stale_if_error,
+            false => Duration::ZERO,
+        };
+        Limits {
+            fresh,
+            usable,
+            if_error,
+            kept: if_error.max(useful),
+        }
+    }
 }
 
 /// What an answer says about itself.

@@ -11,7 +11,7 @@ use tower::util::ServiceExt;
 use tower::{BoxError, Layer, Service, layer};
 
 use super::coalesce::Fetches;
-use super::policy::{self, Limits, Verdict};
+use super::policy::{self, Limits, Rules, Verdict};
 use super::store::{Entry, Store};
 use super::{Answer, Fetched, How, Served, Wanted};
 use crate::clock::Clock;
@@ -37,6 +37,8 @@ pub fn layer<S, U>(
 /// What it takes to answer from memory.
 #[derive(Debug)]
 pub struct Memory {
+    /// For how long they do.
+    pub rules: Arc<Rules>,
     /// The pages.
     pub store: Store,
     /// Tells how old they are.
@@ -95,13 +97,14 @@ where
             };
         };
         let age = entry.page.age(self.memory.clock.now());
-        let answer = match policy::verdict(age, &entry.limits, &read.directives) {
-            Verdict::Serve => Ok(self.hit(&read, &entry, age)),
+        let limits = self.limits(&entry);
+        let answer = match policy::verdict(age, &limits, &read.directives) {
+            Verdict::Serve => Ok(self.hit(&read, &entry, &limits, age)),
             Verdict::ServeAndRefresh => {
                 if entry.debt.want() {
                     self.fetches.refresh(&read, &entry);
                 }
-                Ok(self.hit(&read, &entry, age))
+                Ok(self.hit(&read, &entry, &limits, age))
             }
             Verdict::Fetch => return Either::Right(self.clone().fetch(read, Some(entry)).boxed()),
             Verdict::Refuse => Err(Error::NotCached),
@@ -117,11 +120,16 @@ where
     S: Service<Wanted, Response = Fetched, Error = BoxError> + Clone + Send + 'static,
     S::Future: Send,
 {
-    fn hit(&self, read: &Read, entry: &Entry, age: Duration) -> Answer {
+    /// At which age a page is what: by the settings of the request, whenever the page was stored.
+    fn limits(&self, entry: &Entry) -> Limits {
+        entry.terms.limits(&self.memory.rules.settings)
+    }
+
+    fn hit(&self, read: &Read, entry: &Entry, limits: &Limits, age: Duration) -> Answer {
         entry.debt.add(age, read.caller.share.get());
-        let fresh = age < entry.limits.fresh;
+        let fresh = age < limits.fresh;
         let how = How::Hit {
-            ttl: ttl(&entry.limits, age),
+            ttl: ttl(limits, age),
         };
         let by = if fresh { ReadBy::Hit } else { ReadBy::Stale };
         self.answer(entry.page.clone(), age, how, by)
@@ -134,7 +142,7 @@ where
         let insisted = old.as_ref().is_some_and(|old| {
             let age = old.page.age(self.memory.clock.now());
             let sparing = read.directives.sparing();
-            policy::verdict(age, &old.limits, &sparing) != Verdict::Fetch
+            policy::verdict(age, &self.limits(old), &sparing) != Verdict::Fetch
         });
         let wanted = Wanted::of(&read, Reason::Miss, old.clone());
         let fetched = self.inner.clone().oneshot(wanted).await;
@@ -148,7 +156,7 @@ where
         };
         if let Some(old) = old.filter(|_| !failure.is_empty()) {
             let age = old.page.age(now);
-            if age < old.limits.if_error {
+            if age < self.limits(&old).if_error {
                 traces::note("contacts_gateway.stale_after", || failure);
                 return Ok(self.answer(
                     old.page.clone(),

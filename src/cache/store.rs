@@ -7,12 +7,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use http::HeaderMap;
 use moka::Expiry;
 use moka::notification::RemovalCause;
 use moka::sync::Cache;
 
-use super::policy::{self, Limits, Rules};
+use super::Settings;
+use super::policy::{self, Rules, Terms};
 use super::vary::Selection;
 use crate::contacts::{AccountId, ContactListId, Forwarded, ListKey, Page, PageKey, StreamId};
 use crate::telemetry::metrics::Metrics;
@@ -26,6 +28,7 @@ const OVERHEAD: usize = 1_700;
 #[derive(Clone, Debug)]
 pub struct Store {
     pages: Cache<PageKey, Kept>,
+    settings: Arc<ArcSwap<Settings>>,
     shelves: Arc<Mutex<HashMap<ListKey, Shelf>>>,
     /// Keys that moka dropped of itself and that are still on their shelves. moka tells of them in the middle of its
     /// other work, when the shelves may be locked.
@@ -43,8 +46,8 @@ const MOST_VARIANTS: usize = 8;
 pub struct Entry {
     /// The page.
     pub page: Arc<Page>,
-    /// At which age it is what.
-    pub limits: Limits,
+    /// At which age it is what, as far as that is the vendor's to say.
+    pub terms: Terms,
     /// What callers were served of its age, and whether a refresh is wanted or on its way.
     pub debt: Arc<Debt>,
     selection: Selection,
@@ -59,11 +62,14 @@ impl Entry {
         rules: &Rules,
         debt: Arc<Debt>,
     ) -> Option<Self> {
-        let limits = policy::limits(&page, authorized, rules)?;
+        let terms = Terms::of(&page, authorized, rules.upstream)?;
         let selection = Selection::of(&page, sent)?;
+        if terms.limits(&rules.settings).kept.is_zero() {
+            return None;
+        }
         Some(Self {
             page: kept(&page),
-            limits,
+            terms,
             debt,
             selection,
         })
@@ -110,16 +116,17 @@ pub struct Forget {
 
 impl Store {
     /// An empty store that holds `max_bytes` of whole entries.
-    pub fn new(max_bytes: u64, metrics: Arc<Metrics>) -> Self {
+    pub fn new(settings: &Settings, metrics: Arc<Metrics>) -> Self {
+        let settings = Arc::new(ArcSwap::from_pointee(settings.clone()));
         let dropped = Arc::<Mutex<Vec<PageKey>>>::default();
         let drops = Arc::clone(&dropped);
         let pages = Cache::builder()
-            .max_capacity(max_bytes)
+            .max_capacity(settings.load().max_bytes)
             .weigher(|key, kept: &Kept| {
                 let weights = kept.iter().map(|entry| weight(key, &entry.page));
                 u32::try_from(weights.sum::<usize>()).unwrap_or(u32::MAX)
             })
-            .expire_after(KeepFor)
+            .expire_after(KeepFor(settings.clone()))
             .eviction_listener(move |key: Arc<PageKey>, _, cause| {
                 let cause = match cause {
                     RemovalCause::Size => "size",
@@ -133,9 +140,23 @@ impl Store {
             .build();
         Self {
             pages,
+            settings,
             shelves: Arc::default(),
             dropped,
         }
+    }
+
+    /// From now on keeps pages for as long as these settings say, those that are there too. Their memory stays as it was.
+    pub fn keep_by(&self, settings: &Settings) {
+        self.settings.store(Arc::new(settings.clone()));
+        for key in self.pages.iter().map(|(key, _)| key).collect::<Vec<_>>() {
+            // Under the lock, or a page could come back that was replaced or forgotten meanwhile.
+            let _shelves = locked(&self.shelves);
+            if let Some(kept) = self.pages.get(&*key) {
+                self.pages.insert(PageKey::clone(&key), kept);
+            }
+        }
+        self.tidy();
     }
 
     /// What is in memory for a request with these fields.
@@ -327,28 +348,30 @@ fn unlist(shelves: &mut HashMap<ListKey, Shelf>, key: &PageKey) {
 
 /// The outer bound of an entry's life, so that contacts are not kept without need. How old a page may be for whom is the
 /// policy's matter.
-struct KeepFor;
+struct KeepFor(Arc<ArcSwap<Settings>>);
 
 impl KeepFor {
-    fn longest(kept: &Kept) -> Option<Duration> {
-        let left = |entry: &Arc<Entry>| entry.limits.kept.saturating_sub(entry.page.initial_age);
+    fn longest(&self, kept: &Kept, now: Instant) -> Option<Duration> {
+        let settings = self.0.load();
+        let kept_for = |entry: &Entry| entry.terms.limits(&settings).kept;
+        let left = |entry: &Arc<Entry>| kept_for(entry).saturating_sub(entry.page.age(now));
         kept.iter().map(left).max()
     }
 }
 
 impl Expiry<PageKey, Kept> for KeepFor {
-    fn expire_after_create(&self, _: &PageKey, kept: &Kept, _: Instant) -> Option<Duration> {
-        Self::longest(kept)
+    fn expire_after_create(&self, _: &PageKey, kept: &Kept, now: Instant) -> Option<Duration> {
+        self.longest(kept, now)
     }
 
     fn expire_after_update(
         &self,
         _: &PageKey,
         kept: &Kept,
-        _: Instant,
+        now: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        Self::longest(kept)
+        self.longest(kept, now)
     }
 }
 

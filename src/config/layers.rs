@@ -141,6 +141,11 @@ impl Layers {
     }
 }
 
+/// Whether a variable of this name is a setting, OpenTelemetry's own included.
+pub(super) fn is_setting(name: &str) -> bool {
+    name.starts_with("OTEL_") || name.to_ascii_lowercase().starts_with(PREFIX)
+}
+
 /// What a variable sets its key to. The way is led to that key, or to where it leads nowhere.
 fn variable(known: &Value, key: &str, text: &str, way: &mut Way) -> Result<Value, String> {
     let mut here = known;

@@ -714,6 +714,40 @@ fn the_hash_is_short_and_differs_where_a_setting_does() {
     assert_ne!(hash, load("cache.fresh_for = \"30s\"", &[]).unwrap().hash());
 }
 
+#[test]
+fn what_cannot_change_while_running_is_kept_and_named_where_the_documents_say_so() {
+    let in_use = load("", &[]).unwrap();
+    let other = "[listen]\naddress = \"127.0.0.1:1\"\nmax_connections = 7\nheader_timeout = \"1s\"\n\
+                 [admin]\naddress = \"127.0.0.1:2\"\n\
+                 [upstream]\nurl = \"http://127.0.0.1:3\"\naccept_any_body = true\npropagate_trace = true\n\
+                 timeout = \"9s\"\n\
+                 [cache]\nmax_bytes = \"1MiB\"\nfresh_for = \"30s\"\n\
+                 [telemetry]\nlog_format = \"json\"\nlog = \"debug\"\notlp_endpoint = \"http://127.0.0.1:4\"\ntrace_ratio = 0.5";
+    let (config, differ) = load(other, &[]).unwrap().while_running(&in_use);
+    let same = "listen.header_timeout = \"1s\"\nupstream.timeout = \"9s\"\ncache.fresh_for = \"30s\"\n\
+                telemetry.log = \"debug\"";
+    assert_eq!(config.to_toml(), load(same, &[]).unwrap().to_toml());
+    assert_eq!(config.listen.address, in_use.listen.address);
+    assert_eq!(config.cache.max_bytes, in_use.cache.max_bytes);
+    assert_eq!(config.cache.fresh_for, Duration::from_secs(30));
+
+    let mut table = "";
+    let mut documented = Vec::new();
+    for line in DEFAULTS.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            table = name.trim_end_matches(']');
+        } else if line.ends_with("[restart]") {
+            let (key, _) = line.split_once(' ').unwrap();
+            documented.push(format!("{table}.{key}"));
+        }
+    }
+    assert_eq!(differ, documented);
+    let readme = include_str!("../../README.md");
+    let named: Vec<_> = differ.iter().map(|key| format!("`{key}`")).collect();
+    let words = readme.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains(&named.join(", ")), "{named:?}");
+}
+
 /// An entry of three lines, whose token's digest is this digit over and over.
 fn caller(name: &str, digit: char) -> String {
     let digest = digit.to_string().repeat(64);

@@ -17,8 +17,7 @@ use super::trace::Named;
 use crate::error::Error;
 
 /// The rung.
-pub fn layer<S>(callers: Callers) -> impl Layer<S, Service = Identify<S>> + Clone {
-    let callers = Arc::new(callers);
+pub fn layer<S>(callers: Arc<Callers>) -> impl Layer<S, Service = Identify<S>> + Clone {
     layer::layer_fn(move |inner| Identify {
         callers: callers.clone(),
         inner,

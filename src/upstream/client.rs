@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use h2::Reason;
@@ -23,8 +24,8 @@ use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
 use hyper_util::client::legacy::{self, Client as Pool};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, TrustAnchor};
 use rustls::{ClientConfig, RootCertStore};
 use tower::Service;
 
@@ -45,6 +46,15 @@ pub(crate) struct DialAnew;
 pub struct Client {
     pooled: Pool<Dial, Empty<Bytes>>,
     unpooled: Pool<Dial, Empty<Bytes>>,
+    made_of: Arc<MadeOf>,
+}
+
+/// All that connections depend on.
+#[derive(Debug, PartialEq, Eq)]
+struct MadeOf {
+    roots: Vec<TrustAnchor<'static>>,
+    connect_timeout: Duration,
+    timeout: Duration,
 }
 
 impl Client {
@@ -57,8 +67,14 @@ impl Client {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(settings.connect_timeout));
+        let roots = roots(&settings.ca_file)?;
+        let made_of = Arc::new(MadeOf {
+            roots: roots.roots.clone(),
+            connect_timeout: settings.connect_timeout,
+            timeout: settings.timeout,
+        });
         let tls = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(&settings.ca_file)?)
+            .with_tls_config(tls(roots)?)
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(tcp);
@@ -76,7 +92,25 @@ impl Client {
         Ok(Self {
             pooled: pool.build(dial.clone()),
             unpooled: pool.pool_max_idle_per_host(0).build(dial),
+            made_of,
         })
+    }
+
+    /// This one in place of another: the other, with the connections that it has, where it would make the same ones.
+    #[must_use]
+    pub fn after(self, before: &Self) -> Self {
+        match self.made_of == before.made_of {
+            true => before.clone(),
+            false => self,
+        }
+    }
+
+    /// Adds to a digest what this one trusts.
+    pub fn trusts(&self, digest: &mut digest::Context) {
+        for root in &self.made_of.roots {
+            digest.update(root.subject.as_ref());
+            digest.update(root.subject_public_key_info.as_ref());
+        }
     }
 }
 
@@ -114,7 +148,7 @@ impl Service<Request<Empty<Bytes>>> for Client {
 }
 
 /// The system's roots, and those of `ca_file` beside them.
-fn tls(ca_file: &Path) -> Result<ClientConfig, String> {
+fn roots(ca_file: &Path) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     // A machine without roots can still reach a vendor whose authority is in ca_file, or one without TLS.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -136,6 +170,10 @@ fn tls(ca_file: &Path) -> Result<ClientConfig, String> {
             ));
         }
     }
+    Ok(roots)
+}
+
+fn tls(roots: RootCertStore) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

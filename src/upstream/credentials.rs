@@ -7,22 +7,27 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use aws_lc_rs::digest;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::token::{Algorithm, Minted, Minter};
+use super::token::{Algorithm, Minted};
 use crate::clock::Clock;
 use crate::contacts::StreamId;
 use crate::error::Error;
+use crate::secret::Print;
 use crate::setting;
 
 mod load;
 mod mistake;
+mod rotation;
 
 use load::Load;
 pub use mistake::{Doubt, Mistake, Problem, Warning};
+pub use rotation::By;
+use rotation::Rotation;
 
 /// `[[credentials]]`: an app of the vendor's, and the secret that its tokens are signed with.
 // The defaults are here and not in config/default.toml, because the entries of an array have none to lie over.
@@ -165,23 +170,24 @@ impl Credentials {
                 load.problems.push(Problem::SameStream { first });
             }
             let minter = load.minter();
-            credentials
-                .warnings
-                .extend(load.doubts.into_iter().map(|doubt| Warning {
-                    entry,
-                    stream: settings.stream.clone(),
-                    doubt,
-                }));
-            mistakes.extend(load.problems.into_iter().map(|problem| Mistake {
+            let doubts = std::mem::take(&mut load.doubts).into_iter();
+            credentials.warnings.extend(doubts.map(|doubt| Warning {
+                entry,
+                stream: settings.stream.clone(),
+                doubt,
+            }));
+            let problems = std::mem::take(&mut load.problems).into_iter();
+            mistakes.extend(problems.map(|problem| Mistake {
                 entry,
                 stream: settings.stream.clone(),
                 problem,
             }));
             if let Some(minter) = minter {
-                credentials.add(Credential {
+                credentials.add(Arc::new(Credential {
                     settings: settings.clone(),
-                    minter,
-                });
+                    print: load.print(),
+                    rotation: Rotation::new(minter),
+                }));
             }
         }
         if mistakes.is_empty() {
@@ -189,6 +195,48 @@ impl Credentials {
         } else {
             Err(mistakes)
         }
+    }
+
+    /// These in place of others. Entries that are the same go on with the tokens they have; of those that are not, the
+    /// secret before is still there for the vendor who does not take the new one yet.
+    #[must_use]
+    pub fn after(mut self, before: &Self, now: Instant) -> Self {
+        let loaded = std::mem::take(&mut self.loaded);
+        for credential in loaded {
+            let same_stream =
+                |one: &&Arc<Credential>| one.settings.stream == credential.settings.stream;
+            match before.loaded.iter().find(same_stream) {
+                Some(same) if same.print == credential.print => self.add(same.clone()),
+                Some(former) => {
+                    credential.rotation.follow(&former.rotation, now);
+                    self.add(credential);
+                }
+                None => self.add(credential),
+            }
+        }
+        self
+    }
+
+    /// Until when a secret is still there that another took the place of: of the first whose time is over.
+    pub fn overlap(&self) -> Option<Instant> {
+        let overlaps = self.loaded.iter().map(|one| one.rotation.until());
+        overlaps.flatten().min()
+    }
+
+    /// Wipes the secrets whose time is over.
+    pub fn forget_former(&self, now: Instant) {
+        for credential in &self.loaded {
+            credential.rotation.forget(now);
+        }
+    }
+
+    /// What tells these, their secrets included, from any others.
+    pub fn print(&self) -> Print {
+        let mut digest = digest::Context::new(&digest::SHA256);
+        for credential in &self.loaded {
+            digest.update(credential.print.bytes());
+        }
+        Print::of(digest)
     }
 
     /// What speaks for a stream: its own entry, else the one for "*".
@@ -209,8 +257,7 @@ impl Credentials {
         &self.warnings
     }
 
-    fn add(&mut self, credential: Credential) {
-        let credential = Arc::new(credential);
+    fn add(&mut self, credential: Arc<Credential>) {
         match &credential.settings.stream {
             Stream::Any => self.for_others = Some(Arc::clone(&credential)),
             Stream::One(id) => {
@@ -224,7 +271,8 @@ impl Credentials {
 /// One entry, loaded. `Display` and `Debug` tell all of it, with stars for the secret.
 pub struct Credential {
     settings: Settings,
-    minter: Minter,
+    print: Print,
+    rotation: Rotation,
 }
 
 impl Credential {
@@ -232,8 +280,24 @@ impl Credential {
     ///
     /// # Errors
     /// [`Error::Internal`] if none can be minted, which the log then explains.
-    pub async fn token(&self, clock: &Clock) -> Result<Minted, Error> {
-        self.minter.token(clock).await
+    pub async fn token(&self, by: By, clock: &Clock) -> Result<Minted, Error> {
+        let minter = self.rotation.minter(by, clock.now());
+        minter.token(clock).await
+    }
+
+    /// Whose token a call is made with first.
+    pub fn first(&self, now: Instant) -> By {
+        self.rotation.first(now)
+    }
+
+    /// Whose token is worth a second call, where the vendor refused the one of the first.
+    pub fn second(&self, refused: By, now: Instant) -> Option<By> {
+        self.rotation.second(refused, now)
+    }
+
+    /// The vendor took a token of this one's after it had refused the other's.
+    pub fn took(&self, by: By) {
+        self.rotation.took(by);
     }
 
     /// How its tokens are signed.

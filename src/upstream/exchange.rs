@@ -116,7 +116,7 @@ where
                 }
                 Err(error) => Err(error),
             };
-            if let Some(outcome) = spent(&page, fetch.redial, settings.accept_any_body) {
+            if let Some(outcome) = spent(&page, &fetch, settings.accept_any_body) {
                 let paused_for = fetch.permit.ended(outcome);
                 if let Err(Error::UpstreamRefused { retry_after, .. }) = &mut page {
                     *retry_after = paused_for;
@@ -209,7 +209,7 @@ fn request(settings: &Settings, fetch: &Fetch) -> Result<Request<Empty<Bytes>>, 
         headers.extend(modified.map(|date| (IF_MODIFIED_SINCE, date.clone())));
     }
     let extensions = request.extensions_mut();
-    extensions.insert(For(list.stream.clone()));
+    extensions.insert(For(list.stream.clone(), fetch.by));
     if fetch.redial {
         extensions.insert(DialAnew);
     }
@@ -244,13 +244,15 @@ fn overhear(request: &mut Request<Empty<Bytes>>) -> Ahead {
 }
 
 /// What a call was to the account; nothing where none was made.
-fn spent(page: &Result<Page, Error>, redial: bool, any_body: bool) -> Option<Outcome> {
+fn spent(page: &Result<Page, Error>, fetch: &Fetch, any_body: bool) -> Option<Outcome> {
     match page {
         // Of an upstream of another kind a 5xx is an answer like any other.
         Ok(_) => Some(Outcome::Answered),
         Err(Error::UpstreamRefused { hourly: true, .. }) => Some(Outcome::Refused(Refusal::Hour)),
         Err(Error::UpstreamRefused { .. }) => Some(Outcome::Refused(Refusal::Minute)),
-        Err(Error::ConnectionLost) if !redial => Some(Outcome::Lost),
+        Err(Error::ConnectionLost) if !fetch.redial => Some(Outcome::Lost),
+        // Which of two secrets the vendor takes says nothing of its health.
+        Err(Error::CredentialsRefused) if fetch.spare => Some(Outcome::Lost),
         Err(Error::StreamUnknown | Error::Internal) => None,
         // What the failure of one of its pages says of the others is not known, so it is not left alone for it.
         Err(_) if any_body => Some(Outcome::Lost),

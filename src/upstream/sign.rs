@@ -10,7 +10,7 @@ use http::{HeaderName, Request};
 use tower::util::ServiceExt;
 use tower::{Layer, Service, layer};
 
-use super::credentials::Credentials;
+use super::credentials::{By, Credentials};
 use crate::clock::Clock;
 use crate::contacts::StreamId;
 use crate::error::Error;
@@ -42,9 +42,9 @@ pub struct Sign<S> {
     inner: S,
 }
 
-/// The app a call is made for, beside the request that is sent.
+/// The app a call is made for and which of its secrets, beside the request that is sent.
 #[derive(Clone, Debug)]
-pub(crate) struct For(pub(crate) StreamId);
+pub(crate) struct For(pub(crate) StreamId, pub(crate) By);
 
 impl<S, B> Service<Request<B>> for Sign<S>
 where
@@ -69,10 +69,10 @@ where
         } = self.clone();
         Box::pin(async move {
             let app = request.extensions().get::<For>();
-            let credential = app
-                .and_then(|For(stream)| credentials.find(stream))
+            let (credential, by) = app
+                .and_then(|For(stream, by)| Some((credentials.find(stream)?, *by)))
                 .ok_or(Error::StreamUnknown)?;
-            let token = credential.token(&clock).await?;
+            let token = credential.token(by, &clock).await?;
             if token.fresh {
                 metrics.tokens_minted(credential.algorithm().name());
             }

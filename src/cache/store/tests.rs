@@ -100,6 +100,30 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+#[test]
+fn pages_are_kept_for_as_long_as_changed_settings_say() {
+    let mut settings = rules().settings.clone();
+    let store = Store::new(&settings, Metrics::new().unwrap());
+    let of_an_age = |list: &str, hours: u64| {
+        let mut page = page(list, &[]);
+        page.initial_age = Duration::from_secs(hours * 3_600);
+        let sent = Forwarded::default();
+        let entry = Entry::of(Arc::new(page), &sent, false, &rules(), Arc::default()).unwrap();
+        let key = test_pages::key(list);
+        assert!(store.ticket(&key.list).store(&key, entry, &sent, None));
+    };
+    of_an_age("new", 0);
+    of_an_age("old", 3);
+    settings.stale_if_error = Duration::from_secs(2 * 3_600);
+    store.keep_by(&settings);
+    let is_there = |list| {
+        store
+            .entry(&test_pages::key(list), &Forwarded::default())
+            .is_some()
+    };
+    assert!(is_there("new") && !is_there("old"));
+}
+
 proptest! {
     #![proptest_config(cases(128, "tests/regressions/store.txt"))]
 
@@ -153,8 +177,12 @@ struct Out {
 
 impl Both {
     fn new(max_bytes: u64, roomy: bool) -> Self {
+        let settings = Settings {
+            max_bytes,
+            ..rules().settings.clone()
+        };
         Self {
-            store: Store::new(max_bytes, Metrics::new().unwrap()),
+            store: Store::new(&settings, Metrics::new().unwrap()),
             roomy,
             pages: HashMap::new(),
             tickets: Vec::new(),

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use jsonwebtoken::EncodingKey;
 
 use super::{Doubt, Problem, Settings};
-use crate::secret::{Secret, Unreadable};
+use crate::secret::{Print, Secret, Unreadable};
 use crate::upstream::jwe::Recipient;
 use crate::upstream::pem::{self, Wrong};
 use crate::upstream::token::{Algorithm, Mint, Minter};
@@ -15,15 +16,25 @@ pub(super) struct Load<'a> {
     settings: &'a Settings,
     pub(super) problems: Vec<Problem>,
     pub(super) doubts: Vec<Doubt>,
+    /// Of all that was read.
+    digest: digest::Context,
 }
 
 impl<'a> Load<'a> {
-    pub(super) const fn new(settings: &'a Settings) -> Self {
+    pub(super) fn new(settings: &'a Settings) -> Self {
+        let mut digest = digest::Context::new(&digest::SHA256);
+        digest.update(format!("{settings:?}").as_bytes());
         Self {
             settings,
             problems: Vec::new(),
             doubts: Vec::new(),
+            digest,
         }
+    }
+
+    /// What tells this entry, its secret included, from any other.
+    pub(super) fn print(self) -> Print {
+        Print::of(self.digest)
     }
 
     /// What mints this entry's tokens; nothing if there are problems.
@@ -77,6 +88,7 @@ impl<'a> Load<'a> {
                 });
             }
         };
+        self.digest.update(secret.expose());
         if algorithm.is_rsa() {
             match pem::private_key(secret.expose()) {
                 Ok(der) => Some(EncodingKey::from_rsa_der(&der)),
@@ -126,6 +138,7 @@ impl<'a> Load<'a> {
                 });
             }
         };
+        self.digest.update(text.expose());
         let key = pem::public_key(text.expose())
             .and_then(|key| Recipient::new(key).map_err(|_| Wrong::Damaged));
         match key {

@@ -166,7 +166,7 @@ async fn a_secret_comes_from_a_file_or_the_environment_and_a_key_from_either_fil
     ] {
         let loaded = Credentials::load(&[settings("*", algorithm, setting, place)]).unwrap();
         let credential = loaded.find(&"st-1".parse().unwrap()).unwrap();
-        let minted = credential.token(&clock).await.unwrap();
+        let minted = credential.token(By::Own, &clock).await.unwrap();
         assert!(minted.fresh, "{algorithm} from {setting}");
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn ask(
     let callers = Callers::new(&config.callers, metrics, Clock::system().now());
     let asked = RefCell::new(None);
     let response = ServiceBuilder::new()
-        .layer(identify::layer(callers))
+        .layer(identify::layer(Arc::new(callers)))
         .layer(route::layer(
             &config.listen,
             &config.upstream,

@@ -35,7 +35,7 @@ pub fn fuzz(bytes: &[u8]) {
         };
         let page = Arc::new(page);
         for authorized in [false, true] {
-            let rules = rules(kind);
+            let rules = default_rules(kind);
             if let Some(limits) = limits(&page, authorized, &rules) {
                 are_in_order(&limits, &page);
                 is_decided(&limits, &Directives::of(&request.fields));
@@ -55,7 +55,7 @@ pub fn fuzz(bytes: &[u8]) {
 }
 
 /// The default settings.
-fn rules(kind: Kind) -> Rules {
+fn default_rules(kind: Kind) -> Rules {
     Rules {
         settings: cache::Settings {
             max_bytes: 1 << 20,
@@ -144,8 +144,10 @@ fn is_kept_for_its_own_request(
     authorized: bool,
     rules: &Rules,
 ) {
-    static STORE: LazyLock<Store> =
-        LazyLock::new(|| Store::new(1 << 20, Metrics::new().expect("metrics")));
+    static STORE: LazyLock<Store> = LazyLock::new(|| {
+        let settings = default_rules(Kind::Vendor).settings;
+        Store::new(&settings, Metrics::new().expect("metrics"))
+    });
     let (asked, _) = asked_for(page, fields.clone());
     let Some(Ask::Read(read)) = asked else {
         return;

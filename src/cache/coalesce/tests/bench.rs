@@ -35,7 +35,7 @@ pub(super) type Lands = Result<Page, Error>;
 
 impl Bench {
     pub(super) fn new() -> Self {
-        let store = Store::new(1 << 20, Metrics::new().unwrap());
+        let store = Store::new(&rules().settings, Metrics::new().unwrap());
         let (tasks, calls) = (TaskTracker::new(), Calls::default());
         let made = calls.clone();
         let below = service_fn(move |_: Fetch| {
@@ -44,14 +44,18 @@ impl Bench {
             async move { landing.await.expect("a test that wants this panic") }
         });
         let clock = Clock::system();
-        let fetches = Fetches::from(Source {
+        let ways = Ways::default();
+        ways.turn(Way {
             rules: rules(),
+            upstream: BoxCloneSyncService::new(below),
+        });
+        let fetches = Fetches::from(Source {
+            ways,
             store: store.clone(),
             accounts: accounts(&clock, &tasks),
             clock,
             tasks: tasks.clone(),
             traces: Traces::default(),
-            upstream: BoxCloneSyncService::new(below),
         });
         Self {
             fetches,

@@ -1,0 +1,182 @@
+//! The settings in use, and how others take their place while everything goes on: what of them can change does so at
+//! once for all requests to come, the rest is named.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::server::conn::auto;
+use tracing::{error, info, warn};
+
+use crate::admin::InUse;
+use crate::config::Config;
+use crate::config::sources::{Loaded, Unusable};
+use crate::config::watch::Watch;
+use crate::secret::Print;
+use crate::stack::{self, Edge, Means, Parts};
+use crate::telemetry::Logs;
+use crate::telemetry::logs::EACH;
+use crate::telemetry::metrics::{Limits, Reload};
+
+/// How a port serves now. Requests ask for the service, connections for the rest.
+pub(super) type Serving = Arc<ArcSwap<Served>>;
+
+/// How a port serves, all of it by the same settings.
+pub(super) struct Served {
+    pub(super) service: Edge,
+    pub(super) http: Arc<auto::Builder<TokioExecutor>>,
+    pub(super) header_timeout: Duration,
+}
+
+impl Served {
+    pub(super) fn new(service: Edge, http2: bool, header_timeout: Duration) -> Self {
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        if !http2 {
+            http = http.http1_only();
+        }
+        // Ours is kept by `Patience`; hyper's would close idle connections too.
+        http.http1().header_read_timeout(None);
+        http.http2()
+            .timer(TokioTimer::new())
+            .max_header_list_size(16 * 1024);
+        Self {
+            service,
+            http: Arc::new(http),
+            header_timeout,
+        }
+    }
+
+    fn callers(config: &Config, means: &Means, parts: &Parts) -> Self {
+        let listen = &config.listen;
+        let service = stack::stack(config, means, parts);
+        parts.metrics.limits(&Limits {
+            connections: listen.max_connections.get(),
+            in_flight: listen.max_in_flight.get(),
+            cache_bytes: config.cache.max_bytes,
+        });
+        Self::new(service, listen.http2, listen.header_timeout)
+    }
+}
+
+/// The settings in use, and all that goes by them.
+pub(super) struct Live {
+    pub(super) config: Config,
+    pub(super) serving: Serving,
+    pub(super) in_use: InUse,
+    means: Means,
+    parts: Parts,
+}
+
+impl Live {
+    pub(super) fn new(config: Config, means: Means, parts: Parts, print: Print) -> Self {
+        let now = parts.clock.wall();
+        let served = Served::callers(&config, &means, &parts);
+        Self {
+            serving: Arc::new(ArcSwap::from_pointee(served)),
+            in_use: InUse::new(name(&config, print), now),
+            config,
+            means,
+            parts,
+        }
+    }
+
+    /// Takes over whatever settings come, and never ends.
+    pub(super) async fn follow(&mut self, mut watch: Watch, logs: Option<Logs>) {
+        loop {
+            let read = {
+                let mut next = pin!(watch.next());
+                loop {
+                    tokio::select! {
+                        read = &mut next => break read,
+                        () = self.overlap() => {}
+                    }
+                }
+            };
+            match read {
+                Ok(loaded) => {
+                    self.take_over(loaded);
+                    if let Some(logs) = &logs {
+                        logs.set_level(self.config.telemetry.log);
+                    }
+                }
+                Err(unusable) => self.stay(&unusable),
+            }
+        }
+    }
+
+    /// Waits until the time of a secret is over that another took the place of, and wipes it.
+    async fn overlap(&self) {
+        let (clock, credentials) = (&self.parts.clock, &self.means.credentials);
+        match credentials.overlap() {
+            Some(until) => clock.sleep_until(until).await,
+            None => std::future::pending().await,
+        }
+        credentials.forget_former(clock.now());
+    }
+
+    fn take_over(&mut self, loaded: Loaded) {
+        for warning in loaded.credentials.warnings() {
+            warn!(name: EACH, "{warning}");
+        }
+        let print = loaded.print();
+        let (config, differ) = loaded.config.while_running(&self.config);
+        let Parts {
+            metrics,
+            store,
+            accounts,
+            clock,
+            tasks,
+            ..
+        } = &self.parts;
+        let (was, parts) = (&self.config, &self.parts);
+        let (credentials, client) = (loaded.credentials, loaded.client);
+        let means = self
+            .means
+            .changed((was, &config), credentials, client, parts);
+        accounts.go_by(&config.allowance, config.cache.usable_for);
+        let served = Served::callers(&config, &means, parts);
+        self.serving.store(Arc::new(served));
+        if config.cache != was.cache {
+            // What is served, and how, has changed already. This goes through all of the memory.
+            let (store, settings) = (store.clone(), config.cache.clone());
+            tasks.spawn_blocking(move || store.keep_by(&settings));
+        }
+        let now = clock.wall();
+        metrics.reloaded(Reload::Ok, now);
+        let hash = name(&config, print);
+        info!(
+            settings.hash = hash,
+            "settings and secrets were read again, and are in use"
+        );
+        if !differ.is_empty() {
+            warn!("needs a restart: {}", differ.join(", "));
+        }
+        self.in_use.set(hash, now);
+        (self.config, self.means) = (config, means);
+    }
+
+    fn stay(&self, unusable: &Unusable) {
+        let mistakes = unusable.mistakes();
+        error!(
+            mistakes = mistakes.len(),
+            error = mistakes.join("; "),
+            "settings or secrets cannot be used, so nothing changes"
+        );
+        let Parts { clock, metrics, .. } = &self.parts;
+        metrics.reloaded(Reload::Failed, clock.wall());
+        let more = match mistakes.len() {
+            0 | 1 => String::new(),
+            n => format!(" (and {} more, see the log)", n - 1),
+        };
+        let first = mistakes.first().map_or("", String::as_str);
+        self.in_use.failed(&format!("{first}{more}"));
+    }
+}
+
+/// A short name of settings and secrets: of the settings the same in every process that has the same ones, of the secrets
+/// one that says nothing outside of this process.
+fn name(config: &Config, print: Print) -> String {
+    format!("{}-{}", config.hash(), print.tag())
+}

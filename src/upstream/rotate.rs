@@ -1,0 +1,100 @@
+//! One more call where the vendor refused the credentials straight after they changed, with the other of the two secrets.
+//!
+//! It stands above everything that makes up a call, because the second one is a call like the first, and is counted on
+//! its own. Where the allowance has no second one at once, there is none.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+use tower::util::ServiceExt;
+use tower::{Layer, Service, layer};
+use tracing::warn;
+
+use super::Fetch;
+use super::credentials::{By, Credentials};
+use crate::clock::Clock;
+use crate::contacts::Page;
+use crate::error::Error;
+
+/// The rung.
+pub fn layer<S>(
+    credentials: Arc<Credentials>,
+    clock: Clock,
+) -> impl Layer<S, Service = Rotate<S>> + Clone {
+    layer::layer_fn(move |inner| Rotate {
+        credentials: credentials.clone(),
+        clock: clock.clone(),
+        inner,
+    })
+}
+
+/// See [`layer()`].
+#[derive(Clone, Debug)]
+pub struct Rotate<S> {
+    credentials: Arc<Credentials>,
+    clock: Clock,
+    inner: S,
+}
+
+impl<S> Service<Fetch> for Rotate<S>
+where
+    S: Service<Fetch, Response = Page, Error = Error> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Page;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Page, Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut fetch: Fetch) -> Self::Future {
+        let Self {
+            credentials,
+            clock,
+            inner,
+        } = self.clone();
+        Box::pin(async move {
+            let stream = &fetch.key.list.stream;
+            let credential = credentials.find(stream).ok_or(Error::StreamUnknown)?;
+            let now = clock.now();
+            fetch.by = credential.first(now);
+            fetch.spare = credential.second(fetch.by, now).is_some();
+            let page = inner.clone().oneshot(fetch.clone()).await;
+            if !matches!(page, Err(Error::CredentialsRefused)) {
+                return page;
+            }
+            // The change may have come while the call was under way.
+            let Some(by) = credential.second(fetch.by, clock.now()) else {
+                return page;
+            };
+            let Some(permit) = fetch.permit.another() else {
+                return page;
+            };
+            let stream = stream.clone();
+            let second = Fetch {
+                by,
+                spare: false,
+                redial: false,
+                permit: Arc::new(permit),
+                ..fetch
+            };
+            let page = inner.oneshot(second).await;
+            if page.is_ok() {
+                credential.took(by);
+                let taken = match by {
+                    By::Own => "new",
+                    By::Other => "other",
+                };
+                warn!(
+                    stream = stream.as_str(),
+                    taken,
+                    "of two secrets, one of which took the other's place, the vendor takes this one"
+                );
+            }
+            page
+        })
+    }
+}
