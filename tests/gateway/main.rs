@@ -30,6 +30,7 @@ mod prometheus;
 mod protocol;
 mod quotas;
 mod readme;
+mod reload;
 mod rules;
 mod secrecy;
 mod support;

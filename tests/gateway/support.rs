@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use contacts_gateway::clock::{Clock, Hand};
-use contacts_gateway::config::Config;
+use contacts_gateway::config::sources::Sources;
 use contacts_gateway::server::{CutOff, Gateway};
 use contacts_gateway::stack::Parts;
 use contacts_gateway::vendor::{self, App, Behaviour, Vendor};
@@ -24,6 +24,7 @@ pub(crate) mod callers;
 pub(crate) mod chart;
 pub(crate) mod collector;
 pub(crate) mod connection;
+pub(crate) mod living;
 pub(crate) mod process;
 pub(crate) mod prometheus;
 mod wire;
@@ -176,10 +177,6 @@ pub(crate) struct Running {
 
 impl Running {
     /// Before an upstream, with one app whose secret is [`SECRET`] unless the settings name others.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a test's tasks end with the test's runtime"
-    )]
     pub(crate) async fn before(upstream: &str, settings: &str, clock: Clock) -> Self {
         let folder = Folder::new();
         let secret = folder.put("client_secret", SECRET);
@@ -197,14 +194,34 @@ impl Running {
             "\n[allowance]\ncalls = 3000\n"
         };
         let file = folder.put("gateway.toml", &(settings.to_owned() + plenty + &own));
+        let config = Self::sources(upstream, &file).config().unwrap();
+        let gateway = Gateway::bind(config, clock).await.unwrap();
+        Self::run(gateway, folder)
+    }
+
+    /// By the settings that are in a file, whatever becomes of it.
+    pub(crate) async fn following(upstream: &str, file: &Path, clock: Clock) -> Self {
+        let sources = Self::sources(upstream, file);
+        let gateway = Gateway::bind(sources.config().unwrap(), clock).await;
+        let gateway = gateway.unwrap().following(sources, None).unwrap();
+        Self::run(gateway, Folder::new())
+    }
+
+    fn sources(upstream: &str, file: &Path) -> Sources {
         let ports = [
             ("CONTACTS_GATEWAY__LISTEN__ADDRESS", "127.0.0.1:0"),
             ("CONTACTS_GATEWAY__ADMIN__ADDRESS", "127.0.0.1:0"),
             ("CONTACTS_GATEWAY__UPSTREAM__URL", upstream),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let config = Config::load(Some(&file), ports.into_iter()).unwrap();
-        let gateway = Gateway::bind(config, clock).await.unwrap();
+        Sources::new(Some(file), ports.into_iter())
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test's tasks end with the test's runtime"
+    )]
+    fn run(gateway: Gateway, folder: Folder) -> Self {
         let (leave, left) = oneshot::channel();
         let (url, admin) = (gateway.address().unwrap(), gateway.admin_address().unwrap());
         let parts = gateway.parts().clone();

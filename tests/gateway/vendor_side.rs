@@ -2,7 +2,7 @@
 
 mod line;
 mod reset;
-mod tls;
+pub(crate) mod tls;
 
 use std::collections::HashSet;
 

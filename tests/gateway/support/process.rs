@@ -24,7 +24,12 @@ pub(crate) struct Program {
 impl Program {
     /// Starts it with these flags and variables, and no settings from the environment of the tests.
     pub(crate) fn start(flags: &[&str], env: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_contacts-gateway"));
+        Self::of(env!("CARGO_BIN_EXE_contacts-gateway"), flags, env)
+    }
+
+    /// The same by way of another program, which becomes it.
+    pub(crate) fn of(program: &str, flags: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(program);
         for (name, _) in environment().filter(|(name, _)| name.starts_with("CONTACTS_GATEWAY__")) {
             command.env_remove(name);
         }
@@ -164,7 +169,7 @@ pub(crate) struct Serving {
     pub(crate) callers: String,
     /// Host and port for operators.
     pub(crate) operators: String,
-    _folder: Folder,
+    _folder: Option<Folder>,
 }
 
 impl Serving {
@@ -182,13 +187,21 @@ impl Serving {
             ("CONTACTS_GATEWAY__ADMIN__ADDRESS", "127.0.0.1:0"),
             ("CONTACTS_GATEWAY__UPSTREAM__URL", upstream),
         ];
-        let mut program = Program::start(&["--config", &file], &[&own, env].concat());
+        let program = Program::start(&["--config", &file], &[&own, env].concat());
+        Self {
+            _folder: Some(folder),
+            ..Self::started(program).await
+        }
+    }
+
+    /// A program that somebody started. It is ready when this returns.
+    pub(crate) async fn started(mut program: Program) -> Self {
         let line = program.line("listen.address").await;
         Self {
             callers: address(&line, "listen.address"),
             operators: address(&line, "admin.address"),
             program,
-            _folder: folder,
+            _folder: None,
         }
     }
 

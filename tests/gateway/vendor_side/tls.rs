@@ -18,22 +18,22 @@ use super::told;
 use crate::support::{Folder, Running, World, path, program};
 
 /// A certificate authority that is trusted where it is named.
-pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
     /// As a file of PEM.
-    pub(super) fn file(&self, folder: &Folder) -> PathBuf {
+    pub(crate) fn file(&self, folder: &Folder) -> PathBuf {
         folder.put("ca.pem", &pem(self.0.der()))
     }
 
     /// What a server needs that speaks these protocols under this name.
-    pub(super) fn server(
+    pub(crate) fn server(
         &self,
         params: CertificateParams,
         protocols: &[&str],
@@ -50,7 +50,7 @@ impl Authority {
     }
 }
 
-pub(super) fn named(name: &str) -> CertificateParams {
+pub(crate) fn named(name: &str) -> CertificateParams {
     CertificateParams::new([name.to_owned()]).unwrap()
 }
 
