@@ -280,7 +280,7 @@ PROCESS = [
         "File descriptors in use, of those that the process may have, by pod. Normal: below 10 %. Near 100 %: no connection can be "
         "taken; raise the limit of files, or lower listen.max_connections.",
         [query(f"sum by (pod) (process_open_fds / process_max_fds {OF_GATEWAYS})", "{{pod}}")],
-        size=(5, 7),
+        size=(4, 7),
         max=1,
     ),
     lines(
@@ -289,7 +289,7 @@ PROCESS = [
         "How long each pod's process has run. Normal: rises; one that falls back to 0 was restarted. Again and again: see the last log "
         "lines of its predecessor (78 as exit code: settings).",
         [query(f"max by (pod) (time() - process_start_time_seconds {OF_GATEWAYS})", "{{pod}}")],
-        size=(5, 7),
+        size=(4, 7),
     ),
     states(
         "Settings",
@@ -297,7 +297,7 @@ PROCESS = [
         "the earlier ones run on; the log names it, and so does `check`. The alert is ContactsGatewayReloadFailed.",
         [query(f"max by (pod) (1 - {mine('config_last_reload_successful')})", "{{pod}}")],
         [(0, "in effect", GREEN), (1, "reload failed", RED)],
-        (5, 7),
+        (4, 7),
     ),
     lines(
         "Reloads",
@@ -309,12 +309,21 @@ PROCESS = [
         size=(4, 7),
         bars=True,
     ),
+    lines(
+        "Spans",
+        "cps",
+        "What became of the spans of traced requests: exported; failed (the collector did not take them); dropped (too many waited for it). "
+        "Normal: exported alone, or nothing without telemetry.otlp_endpoint. Else traces lack spans; requests do not wait for it.",
+        [query(f"sum by (outcome) ({rate('spans_total')})", "{{outcome}}")],
+        [coloured("exported", GREEN), coloured("failed", RED), coloured("dropped", ORANGE)],
+        size=(4, 7),
+    ),
     table(
         "Builds",
         "What runs, and in how many pods. Normal: one version, two during a roll-out.",
         f"count by (version, revision) ({mine('build_info')})",
         {"version": "version", "revision": "revision", "Value": "pods"},
-        (5, 7),
+        (4, 7),
         "no gateway is scraped",
     ),
 ]
