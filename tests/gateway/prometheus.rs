@@ -1,24 +1,20 @@
 //! A real Prometheus, and gateways that fare well and badly: whatever the dashboard asks for is there, and each alert fires for its
 //! cause and for nothing else.
 
+mod gateway;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bytes::Bytes;
-use contacts_gateway::vendor::{self, App, Behaviour, Limit, Message, Vendor};
+use contacts_gateway::vendor::{Behaviour, Message};
 use futures_util::future::join_all;
-use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::callers::caller;
 use crate::support::chart::{panels, queries, rules};
-use crate::support::process::Serving;
-use crate::support::prometheus::{Prometheus, Watched};
-use crate::support::{CLIENT_ID, SECRET, STREAM, answering, is_there, path, path_of, saying};
+use crate::support::prometheus::Prometheus;
+use crate::support::{SECRET, STREAM, answering, is_there, path_of, saying};
+use gateway::Gateway;
 
 /// What the rules take for a minute takes this long here, so that an hour is twelve seconds.
 const MINUTE_IN_MS: u64 = 200;
@@ -92,118 +88,6 @@ fn squeezed(rules: &str) -> String {
     squeezed
 }
 
-/// A gateway before a vendor of its own, and its callers.
-struct Gateway {
-    vendor: Vendor,
-    serving: Serving,
-    client: Client<HttpConnector, Full<Bytes>>,
-}
-
-impl Gateway {
-    async fn new(secret: &str, settings: &str) -> Self {
-        let vendor = Vendor::start(vendor::Settings {
-            apps: vec![App::hs256(
-                STREAM.parse().unwrap(),
-                CLIENT_ID,
-                secret.as_bytes(),
-            )],
-            limit: Limit {
-                calls: 100_000,
-                ..Limit::default()
-            },
-            // So that the latency of a call is something.
-            delays: [10, 25, 15, 60, 20, 12, 30, 18]
-                .map(Duration::from_millis)
-                .into(),
-            ..vendor::Settings::default()
-        });
-        let vendor = vendor.unwrap();
-        let callers = [
-            caller("campaign-service", "may_purge = true"),
-            caller("dialer", ""),
-            caller("reports", ""),
-            caller("in-a-loop", "requests_per_minute = 60"),
-        ];
-        let settings = format!("{settings}\n{}", callers.concat());
-        Self {
-            serving: Serving::before(&vendor.url(), &settings).await,
-            client: Client::builder(TokioExecutor::new()).build_http(),
-            vendor,
-        }
-    }
-
-    fn watched_as<'a>(&'a self, namespace: &'a str) -> Watched<'a> {
-        Watched {
-            operators: &self.serving.operators,
-            namespace,
-        }
-    }
-
-    async fn get(&self, caller: &str, path: &str) -> StatusCode {
-        self.send(Method::GET, caller, path).await
-    }
-
-    async fn send(&self, method: Method, caller: &str, path: &str) -> StatusCode {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("http://{}{path}", self.serving.callers))
-            .header("authorization", format!("Bearer token-of-{caller}"));
-        let request = request.body(Full::default()).unwrap();
-        let (head, body) = self.client.request(request).await.unwrap().into_parts();
-        body.collect().await.unwrap();
-        head.status
-    }
-
-    /// For the same lists again and again, by several callers.
-    async fn is_asked(&self) {
-        let callers = ["campaign-service", "dialer", "campaign-service", "reports"];
-        let mut tick = tokio::time::interval(Duration::from_millis(8));
-        for n in 0.. {
-            tick.tick().await;
-            let list = path(&format!("cl-n50-{}", n % 5));
-            self.get(callers[n % 4], &list).await;
-        }
-    }
-
-    /// For a new list by two at once; for a list to be forgotten; by somebody unknown.
-    async fn is_asked_for_more(&self) {
-        let purge: Method = "PURGE".parse().unwrap();
-        let mut tick = tokio::time::interval(Duration::from_millis(200));
-        for n in 0.. {
-            tick.tick().await;
-            let new = path(&format!("cl-n6-new{n}"));
-            tokio::join!(self.get("dialer", &new), self.get("reports", &new));
-            if n % 4 == 0 {
-                self.send(purge.clone(), "campaign-service", &path("cl-n50-3"))
-                    .await;
-                self.get("nobody", &new).await;
-            }
-        }
-    }
-
-    /// By one caller more often than it may.
-    async fn is_asked_too_much(&self) {
-        let mut tick = tokio::time::interval(Duration::from_millis(50));
-        loop {
-            tick.tick().await;
-            self.get("in-a-loop", &path("cl-n50-1")).await;
-        }
-    }
-
-    /// For what it cannot give. Each time by another account, since one that fails is left alone for a while.
-    async fn is_asked_for_nothing(&self) {
-        let mut tick = tokio::time::interval(Duration::from_millis(100));
-        for n in 0.. {
-            tick.tick().await;
-            self.get(
-                "dialer",
-                &path_of(STREAM, "cl-n6-a", &format!("account-{n}")),
-            )
-            .await;
-        }
-    }
-}
-
 /// Looks at a Prometheus.
 struct Watch(Prometheus);
 
@@ -216,6 +100,7 @@ impl Watch {
         self.sees_an_outage(badly).await;
         self.sees_calls_run_short(badly).await;
         self.sees_slow_calls(badly).await;
+        self.sees_a_mistake(badly).await;
         // These had their causes all the time.
         self.fires("QuotaRefusing", "badly").await;
         for alert in [
@@ -299,6 +184,16 @@ impl Watch {
         badly.vendor.behave(Behaviour::default());
     }
 
+    async fn sees_a_mistake(&self, badly: &Gateway) {
+        self.is_silent("ReloadFailed").await;
+        badly.has_a_mistake();
+        self.fires("ReloadFailed", "badly").await;
+        badly.is_mended();
+        self.0
+            .until("contacts_gateway_config_reloads_total{namespace=\"badly\",outcome=\"ok\"} > 0")
+            .await;
+    }
+
     async fn fires(&self, alert: &str, namespace: &str) {
         let firing = format!(
             "ALERTS{{alertname=\"ContactsGateway{alert}\",alertstate=\"firing\",namespace={namespace:?}}}"
@@ -333,6 +228,7 @@ impl Watch {
             ["badly", "ContactsGatewayAnswersFailing"],
             ["badly", "ContactsGatewayAnswersOld"],
             ["badly", "ContactsGatewayQuotaRefusing"],
+            ["badly", "ContactsGatewayReloadFailed"],
             ["badly", "ContactsGatewayVendorFailing"],
             ["badly", "ContactsGatewayVendorRefusing"],
             ["badly", "ContactsGatewayVendorSlow"],
