@@ -27,7 +27,7 @@ const OVERHEAD: usize = 1_700;
 /// The pages in memory. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pages: Cache<PageKey, Kept>,
+    pages: Cache<PageKey, Kept, foldhash::quality::RandomState>,
     settings: Arc<ArcSwap<Settings>>,
     shelves: Arc<Mutex<HashMap<ListKey, Shelf>>>,
     /// Keys that moka dropped of itself and that are still on their shelves. moka tells of them in the middle of its
@@ -137,7 +137,7 @@ impl Store {
                 metrics.evicted(cause);
                 locked(&drops).push(PageKey::clone(&key));
             })
-            .build();
+            .build_with_hasher(foldhash::quality::RandomState::default());
         Self {
             pages,
             settings,

