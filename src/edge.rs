@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::setting;
 
 pub mod admit;
+mod after;
 pub mod callers;
 pub mod identify;
 pub mod measure;

@@ -128,7 +128,6 @@ impl Error {
         match error.downcast::<Self>() {
             Ok(error) => *error,
             Err(other) if other.is::<tower::timeout::error::Elapsed>() => Self::UpstreamTimedOut,
-            Err(other) if other.is::<tower::load_shed::error::Overloaded>() => Self::Overloaded,
             Err(other) => {
                 tracing::error!(error = %other, "a layer failed in a way that nobody foresaw");
                 Self::Internal

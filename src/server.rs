@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::util::ServiceExt;
+use tower::Service;
 use tracing::{debug, info, warn};
 
 use crate::admin::{self, Ready};
@@ -244,6 +244,7 @@ impl Gateway {
         ready.set(false);
         info!(delay = ?listen.drain_delay, "leaving: unready, still serving");
         tokio::time::sleep(listen.drain_delay).await;
+        live.close();
         parts.draining.cancel();
         at_work.close();
         info!(connections = parts.metrics.open_connections(), "draining");
@@ -333,12 +334,14 @@ impl Port {
             let io = TokioIo::new(Wire::new(stream, progress.clone(), ahead.clone()));
             let service = service_fn(|request: Request<Incoming>| {
                 // By the settings of this moment, to its end.
-                let edge = serving.load().service.clone();
+                let mut edge = serving.load().service.clone();
                 let (progress, ahead) = (progress.clone(), ahead.clone());
                 let version = request.version();
                 progress.asked(version);
+                // No rung does work in `poll_ready`, so none has to be asked.
+                let answer = edge.call(request);
                 async move {
-                    let answer = edge.oneshot(request).await;
+                    let answer = answer.await;
                     // Those who speak HTTP/1.0 do not know of it, and into HTTP/2 only hyper can write.
                     if let Ok(response) = &answer
                         && let Some(respond::Ahead(interims)) = response.extensions().get()

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tower::ServiceBuilder;
-use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::util::BoxCloneSyncService;
 
 use crate::cache::coalesce::{Fetches, Source, Way};
@@ -43,14 +42,11 @@ pub fn stack(config: &Config, means: &Means, parts: &Parts) -> Edge {
 /// HTTP in, HTTP out.
 fn edge(config: &Config, means: &Means, parts: &Parts, cache: Cache) -> Edge {
     let Parts { clock, metrics, .. } = parts;
-    let places = GlobalConcurrencyLimitLayer::with_semaphore(means.places.clone());
     let path = ServiceBuilder::new()
         .layer(trace::layer(clock.clone(), parts.traces.clone())) // names the request, so that refusals below have names too
         .layer(measure::layer(clock.clone(), metrics.clone())) // counts what the caller sees
         .layer(rescue::layer(metrics.clone())) // above: always a response; below: perhaps an error
-        .layer(admit::layer(parts.draining.clone())) // on its way out the gateway takes nothing more in
-        .load_shed() // full means "no" at once, never a queue
-        .layer(places)
+        .layer(admit::layer(means.places.clone())) // full means "no" at once, never a queue
         .layer(identify::layer(means.callers.clone())) // who calls: nobody further in asks again
         .layer(quota::layer(clock.clone())) // all requests of a caller count, so before anything is looked up
         .layer(route::layer(

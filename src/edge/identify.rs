@@ -13,7 +13,7 @@ use http::{HeaderMap, Request};
 use tower::{Layer, Service, layer};
 
 use super::callers::{Caller, Callers};
-use super::trace::Named;
+use super::trace::{Inbound, Named};
 use crate::error::Error;
 
 /// The rung.
@@ -36,11 +36,13 @@ pub struct Identify<S> {
 pub struct Call<B> {
     /// Who.
     pub(super) caller: Arc<Caller>,
+    /// The request's name.
+    pub(super) named: Arc<Named>,
     /// What.
     pub(super) request: Request<B>,
 }
 
-impl<S, B> Service<Request<B>> for Identify<S>
+impl<S, B> Service<Inbound<B>> for Identify<S>
 where
     S: Service<Call<B>, Error = Error>,
 {
@@ -52,18 +54,21 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, inbound: Inbound<B>) -> Self::Future {
+        let Inbound { named, request } = inbound;
         let caller = self
             .callers
             .anonymous()
             .or_else(|| self.callers.find(bearer(request.headers())?));
         match caller.cloned() {
             Some(caller) => {
-                if let Some(named) = request.extensions().get::<Arc<Named>>() {
-                    named.about.caller(&caller.identity.name);
-                }
+                named.about.caller(&caller.identity.name);
                 caller.asked.inc();
-                Either::Right(self.inner.call(Call { caller, request }))
+                Either::Right(self.inner.call(Call {
+                    caller,
+                    named,
+                    request,
+                }))
             }
             None => Either::Left(ready(Err(Error::CallerUnknown))),
         }

@@ -5,18 +5,18 @@
 
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures_util::future::BoxFuture;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use prometheus::Histogram;
 use tower::{Layer, Service, layer};
 
-use super::trace::Named;
+use super::after::{Act, After};
+use super::trace::{Inbound, Named};
 use super::{Body, report};
 use crate::clock::Clock;
 use crate::contacts::Api;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Active, Metrics};
 
 /// The rung.
 pub fn layer<S>(
@@ -49,39 +49,54 @@ struct Tally {
     frequent: Frequent,
 }
 
-impl<S, B> Service<Request<B>> for Measure<S>
+impl<S, B> Service<Inbound<B>> for Measure<S>
 where
-    S: Service<Request<B>, Response = Response<Body>>,
-    S::Future: Send + 'static,
+    S: Service<Inbound<B>, Response = Response<Body>>,
 {
     type Response = Response<Body>;
     type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Response<Body>, S::Error>>;
+    type Future = After<S::Future, Note>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let tally = self.tally.clone();
-        let began = tally.clock.now();
-        let active = tally.metrics.request();
-        let named = request.extensions().get::<Arc<Named>>().cloned();
-        let series = Series {
-            method: Known::of(request.method()),
-            api: named.as_ref().and_then(|named| named.api),
+    fn call(&mut self, inbound: Inbound<B>) -> Self::Future {
+        let tally = &self.tally;
+        let note = Note {
+            began: tally.clock.now(),
+            active: tally.metrics.request(),
+            series: Series {
+                method: Known::of(inbound.request.method()),
+                api: inbound.named.api,
+            },
+            named: inbound.named.clone(),
+            tally: tally.clone(),
         };
-        let answer = self.inner.call(request);
-        Box::pin(async move {
-            let response = answer.await?;
-            drop(active);
-            let took = tally.clock.now().saturating_duration_since(began);
-            tally.count(series, response.status(), took);
-            if let Some(named) = named {
-                report::answered(&named, &response, took);
-            }
-            Ok(response)
-        })
+        After::new(self.inner.call(inbound), note)
+    }
+}
+
+/// Counts the answer, and tells the log of it where it is news. Until then the request is under way.
+#[derive(Debug)]
+pub struct Note {
+    began: Instant,
+    active: Active,
+    series: Series,
+    named: Arc<Named>,
+    tally: Arc<Tally>,
+}
+
+impl<E> Act<Result<Response<Body>, E>> for Note {
+    type Output = Result<Response<Body>, E>;
+
+    fn act(self, answer: Result<Response<Body>, E>) -> Self::Output {
+        let response = answer?;
+        drop(self.active);
+        let took = self.tally.clock.now().saturating_duration_since(self.began);
+        self.tally.count(self.series, response.status(), took);
+        report::answered(&self.named, &response, took);
+        Ok(response)
     }
 }
 

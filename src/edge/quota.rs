@@ -7,14 +7,16 @@
 //! of them, so only refusals and what the vendor has just given tell; a refusal becomes a response further out, in
 //! `rescue`.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::future::{Either, MapOk, Ready, TryFutureExt, ready};
+use futures_util::future::{Either, Ready, ready};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use sfv::{Integer, ListSerializer, StringRef, key_ref};
 use tower::{Layer, Service, layer};
 
 use super::Body;
+use super::after::{Act, After};
 use super::callers::Caller;
 use super::identify::Call;
 use super::rescue::whole_seconds;
@@ -41,8 +43,6 @@ pub struct Quota<S> {
     inner: S,
 }
 
-type Told<F> = MapOk<F, Box<dyn FnOnce(Response<Body>) -> Response<Body> + Send>>;
-
 impl<S, B> Service<Call<B>> for Quota<S>
 where
     S: Service<Call<B>, Response = Response<Body>, Error = Error>,
@@ -50,7 +50,8 @@ where
     type Response = Response<Body>;
     type Error = Error;
     /// Who has no quotas costs nothing here.
-    type Future = Either<S::Future, Either<Told<S::Future>, Ready<Result<Response<Body>, Error>>>>;
+    type Future =
+        Either<S::Future, Either<After<S::Future, Tell>, Ready<Result<Response<Body>, Error>>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.inner.poll_ready(cx)
@@ -64,20 +65,34 @@ where
         if let Some(Err(spent)) = requests.map(|requests| requests.take(self.clock.now())) {
             return Either::Right(Either::Right(ready(Err(spent))));
         }
-        let (caller, clock) = (call.caller.clone(), self.clock.clone());
-        let told = self
-            .inner
-            .call(call)
-            .map_ok(Box::new(move |mut response: Response<Body>| {
-                if response.extensions().get::<New>().is_some() {
-                    let now = clock.now();
-                    let standings: Vec<_> =
-                        quotas(&caller).filter_map(|q| q.standing(now)).collect();
-                    tell(response.headers_mut(), &standings);
-                }
-                response
-            }) as Box<_>);
-        Either::Right(Either::Left(told))
+        let tell = Tell {
+            caller: call.caller.clone(),
+            clock: self.clock.clone(),
+        };
+        Either::Right(Either::Left(After::new(self.inner.call(call), tell)))
+    }
+}
+
+/// Tells a caller how its quotas stand, with what the vendor has just given.
+#[derive(Debug)]
+pub struct Tell {
+    caller: Arc<Caller>,
+    clock: Clock,
+}
+
+impl Act<Result<Response<Body>, Error>> for Tell {
+    type Output = Result<Response<Body>, Error>;
+
+    fn act(self, answer: Result<Response<Body>, Error>) -> Self::Output {
+        let mut response = answer?;
+        if response.extensions().get::<New>().is_some() {
+            let now = self.clock.now();
+            let standings: Vec<_> = quotas(&self.caller)
+                .filter_map(|quota| quota.standing(now))
+                .collect();
+            tell(response.headers_mut(), &standings);
+        }
+        Ok(response)
     }
 }
 

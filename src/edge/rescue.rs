@@ -4,27 +4,28 @@
 //! about every response: a `HEAD` gets no body, and a defect in the program is an answer too.
 
 use std::convert::Infallible;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{CatchUnwind, Either, Ready, ready};
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Response, StatusCode, Version};
 use hyper::body::Body as _;
 use serde::Serialize;
-use tower::util::ServiceExt;
-use tower::{BoxError, Layer, Service, layer};
+use tower::{Layer, Service, layer};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
+use super::after::{Act, After};
 use super::report::Failed;
-use super::trace::Named;
+use super::trace::{Inbound, Named};
 use super::{Body, quota};
 use crate::contacts::Standing;
 use crate::error::Error;
@@ -46,42 +47,68 @@ pub struct Rescue<S> {
     inner: S,
 }
 
-impl<S, B> Service<Request<B>> for Rescue<S>
+impl<S, B> Service<Inbound<B>> for Rescue<S>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = BoxError> + Clone + Send + 'static,
-    S::Future: Send,
-    B: Send + 'static,
+    S: Service<Inbound<B>, Response = Response<Body>, Error = Error>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+    type Future = After<
+        Either<CatchUnwind<AssertUnwindSafe<S::Future>>, Ready<thread::Result<Outcome>>>,
+        Present,
+    >;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Self { metrics, inner } = self.clone();
-        let named = request.extensions().get::<Arc<Named>>().cloned();
-        let (head, version) = (request.method() == Method::HEAD, request.version());
-        let answer = AssertUnwindSafe(inner.oneshot(request)).catch_unwind();
-        Box::pin(async move {
-            let failure = match answer.await {
-                Ok(Ok(response)) => return Ok(bodiless_if(head, response)),
-                Ok(Err(failure)) => Error::from_tower(failure),
-                // Whoever catches panics has told of it.
-                Err(_panic) => Error::Internal,
-            };
-            let id = named.as_ref().map_or("", |named| named.id());
-            metrics.problem(failure.name());
-            let mut response = problem(&failure, id);
-            if version < Version::HTTP_2 && ends_connection(&failure) {
-                let close = HeaderValue::from_static("close");
-                response.headers_mut().insert(CONNECTION, close);
-            }
-            response.extensions_mut().insert(Failed(failure));
-            Ok(bodiless_if(head, response))
-        })
+    fn call(&mut self, inbound: Inbound<B>) -> Self::Future {
+        let request = &inbound.request;
+        let present = Present {
+            metrics: self.metrics.clone(),
+            named: inbound.named.clone(),
+            head: request.method() == Method::HEAD,
+            version: request.version(),
+        };
+        // Much is done before there is a future.
+        let answer = match catch_unwind(AssertUnwindSafe(|| self.inner.call(inbound))) {
+            Ok(answer) => Either::Left(AssertUnwindSafe(answer).catch_unwind()),
+            Err(panic) => Either::Right(ready(Err(panic))),
+        };
+        After::new(answer, present)
+    }
+}
+
+/// What comes from below.
+type Outcome = Result<Response<Body>, Error>;
+
+/// Makes a response of whatever came.
+#[derive(Debug)]
+pub struct Present {
+    metrics: Arc<Metrics>,
+    named: Arc<Named>,
+    head: bool,
+    version: Version,
+}
+
+impl Act<thread::Result<Outcome>> for Present {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn act(self, answer: thread::Result<Outcome>) -> Self::Output {
+        let failure = match answer {
+            Ok(Ok(response)) => return Ok(bodiless_if(self.head, response)),
+            Ok(Err(failure)) => failure,
+            // Whoever catches panics has told of it.
+            Err(_panic) => Error::Internal,
+        };
+        self.metrics.problem(failure.name());
+        let mut response = problem(&failure, self.named.id());
+        if self.version < Version::HTTP_2 && ends_connection(&failure) {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        response.extensions_mut().insert(Failed(failure));
+        Ok(bodiless_if(self.head, response))
     }
 }
 

@@ -4,7 +4,6 @@
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
-use futures_util::future::{MapOk, TryFutureExt};
 use http::header::{
     AGE, CACHE_CONTROL, CONTENT_LOCATION, CONTENT_TYPE, DATE, ETAG, EXPIRES, IF_MODIFIED_SINCE,
     IF_NONE_MATCH, LAST_MODIFIED, VARY,
@@ -14,6 +13,7 @@ use sfv::{Integer, ItemSerializer, key_ref, token_ref};
 use tower::{Layer, Service, layer};
 
 use super::Body;
+use super::after::{Act, After};
 use crate::cache::{Answer, How, Served};
 use crate::contacts::{Ask, Interim, http_date, opaque};
 use crate::error::Error;
@@ -55,7 +55,7 @@ pub struct Asked {
 
 /// `If-None-Match` and `If-Modified-Since`: RFC 9110 section 13.1.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Conditions {
+pub struct Conditions {
     none_match: Vec<HeaderValue>,
     modified_since: Option<SystemTime>,
 }
@@ -66,7 +66,7 @@ where
 {
     type Response = Response<Body>;
     type Error = Error;
-    type Future = MapOk<S::Future, Box<dyn FnOnce(Answer) -> Response<Body> + Send>>;
+    type Future = After<S::Future, Conditions>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.inner.poll_ready(cx)
@@ -74,12 +74,18 @@ where
 
     fn call(&mut self, asked: Asked) -> Self::Future {
         let Asked { ask, conditions } = asked;
-        self.inner
-            .call(ask)
-            .map_ok(Box::new(move |answer| match answer {
-                Answer::Page(served) => page(&served, &conditions),
-                Answer::Forgotten(n) => forgotten(n),
-            }))
+        After::new(self.inner.call(ask), conditions)
+    }
+}
+
+impl Act<Result<Answer, Error>> for Conditions {
+    type Output = Result<Response<Body>, Error>;
+
+    fn act(self, answer: Result<Answer, Error>) -> Self::Output {
+        Ok(match answer? {
+            Answer::Page(served) => page(&served, &self),
+            Answer::Forgotten(n) => forgotten(n),
+        })
     }
 }
 

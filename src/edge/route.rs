@@ -16,7 +16,6 @@ use tower::{Layer, Service, layer};
 
 use super::identify::Call;
 use super::respond::{Asked, Conditions};
-use super::trace::Named;
 use crate::contacts::control::Directives;
 use crate::contacts::{AccountId, Api, Ask, Forwarded, ListKey, PageKey, Read};
 use crate::error::Error;
@@ -37,6 +36,7 @@ pub fn layer<S>(
             .map(|h| h.to_ascii_lowercase())
             .collect(),
         forward_headers: upstream.forward_headers.clone(),
+        none_forwarded: Forwarded::default(),
         extra_query: upstream.extra_query.clone(),
     });
     layer::layer_fn(move |inner| Route {
@@ -58,6 +58,7 @@ struct Rules {
     credentials: Arc<Credentials>,
     hosts: Vec<String>,
     forward_headers: Vec<crate::setting::ForwardedHeader>,
+    none_forwarded: Forwarded,
     extra_query: Vec<crate::setting::ExtraParameter>,
 }
 
@@ -84,7 +85,11 @@ where
 
 impl Rules {
     fn asked<B: Body>(&self, call: &Call<B>) -> Result<Asked, Error> {
-        let Call { caller, request } = call;
+        let Call {
+            caller,
+            named,
+            request,
+        } = call;
         let headers = request.headers();
         let fields = Fields::of(headers);
         self.host(request, &fields)?;
@@ -114,9 +119,7 @@ impl Rules {
         if self.credentials.find(&list.stream).is_none() {
             return Err(Error::StreamUnknown);
         }
-        if let Some(named) = request.extensions().get::<Arc<Named>>() {
-            named.about.list(&list);
-        }
+        named.about.list(&list);
         if purge {
             return Ok(Asked {
                 ask: Ask::Purge(list),
@@ -236,6 +239,9 @@ impl Rules {
     }
 
     fn forwarded(&self, headers: &HeaderMap) -> Forwarded {
+        if self.forward_headers.is_empty() {
+            return self.none_forwarded.clone();
+        }
         self.forward_headers
             .iter()
             .flat_map(|name| {

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either};
 use http::{HeaderName, HeaderValue, Request, Response, Version};
 use tower::{Layer, Service, layer};
 use uuid::Uuid;
 
 use super::Body;
+use super::after::{Act, After};
 use super::report::{About, Failed, SLOW};
 use crate::clock::Clock;
 use crate::contacts::Api;
@@ -44,9 +45,25 @@ pub struct Trace<S> {
     inner: S,
 }
 
+/// A request with its name.
+#[derive(Debug)]
+pub struct Inbound<B> {
+    /// Its name.
+    pub(super) named: Arc<Named>,
+    /// It.
+    pub(super) request: Request<B>,
+}
+
+impl<B> From<Request<B>> for Inbound<B> {
+    fn from(request: Request<B>) -> Self {
+        let named = Arc::new(Named::of(&request));
+        Self { named, request }
+    }
+}
+
 /// A request's name.
 #[derive(Debug)]
-pub(crate) struct Named {
+pub struct Named {
     /// The caller's id where it is a sensible one, else a UUID v7.
     id: HeaderValue,
     /// The path, if it is one of the vendor's.
@@ -88,28 +105,27 @@ fn fresh_id() -> HeaderValue {
 
 impl<S, B> Service<Request<B>> for Trace<S>
 where
-    S: Service<Request<B>, Response = Response<Body>>,
+    S: Service<Inbound<B>, Response = Response<Body>>,
     S::Future: Send + 'static,
     S::Error: 'static,
 {
     type Response = Response<Body>;
     type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Response<Body>, S::Error>>;
+    type Future =
+        Either<After<S::Future, Mark>, BoxFuture<'static, Result<Response<Body>, S::Error>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let named = Arc::new(Named::of(&request));
-        let trace = self.traces.request(request.headers());
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let inbound = Inbound::from(request);
+        let trace = self.traces.request(inbound.request.headers());
         if !trace.is_none() {
-            return self.traced(trace, named, request);
+            return Either::Right(self.traced(trace, inbound));
         }
-        let id = named.id.clone();
-        request.extensions_mut().insert(named);
-        let answer = self.inner.call(request);
-        Box::pin(async move { Ok(marked(answer.await?, id)) })
+        let mark = Mark(inbound.named.id.clone());
+        Either::Left(After::new(self.inner.call(inbound), mark))
     }
 }
 
@@ -119,33 +135,40 @@ impl<S> Trace<S> {
     fn traced<B>(
         &mut self,
         mut trace: Span,
-        named: Arc<Named>,
-        mut request: Request<B>,
+        inbound: Inbound<B>,
     ) -> BoxFuture<'static, Result<Response<Body>, S::Error>>
     where
-        S: Service<Request<B>, Response = Response<Body>>,
+        S: Service<Inbound<B>, Response = Response<Body>>,
         S::Future: Send + 'static,
         S::Error: 'static,
     {
+        let named = inbound.named.clone();
         if trace.records() {
-            describe(&mut trace, &request, &named);
+            describe(&mut trace, &inbound.request, &named);
         }
-        request.extensions_mut().insert(named.clone());
-        let (clock, answer) = (self.clock.clone(), self.inner.call(request));
+        let (clock, answer) = (self.clock.clone(), self.inner.call(inbound));
         let began = clock.now();
         Box::pin(trace.around(async move {
             let response = answer.await?;
             let took = clock.now().saturating_duration_since(began);
             conclude(&named, &response, took);
-            Ok(marked(response, named.id.clone()))
+            Mark(named.id.clone()).act(Ok(response))
         }))
     }
 }
 
-/// With the id.
-fn marked(mut response: Response<Body>, id: HeaderValue) -> Response<Body> {
-    response.headers_mut().insert(X_REQUEST_ID, id);
-    response
+/// Adds the id to the answer.
+#[derive(Debug)]
+pub struct Mark(HeaderValue);
+
+impl<E> Act<Result<Response<Body>, E>> for Mark {
+    type Output = Result<Response<Body>, E>;
+
+    fn act(self, answer: Result<Response<Body>, E>) -> Self::Output {
+        let mut response = answer?;
+        response.headers_mut().insert(X_REQUEST_ID, self.0);
+        Ok(response)
+    }
 }
 
 /// What OpenTelemetry's conventions ask for of a request. No path and no query: they hold ids.

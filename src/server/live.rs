@@ -116,6 +116,11 @@ impl Live {
         credentials.forget_former(clock.now());
     }
 
+    /// No further request is taken.
+    pub(super) fn close(&self) {
+        self.means.places.close();
+    }
+
     fn take_over(&mut self, loaded: Loaded) {
         for warning in loaded.credentials.warnings() {
             warn!(name: EACH, "{warning}");

@@ -45,7 +45,7 @@ pub(crate) fn ask(
             asked.replace(Some(ask));
             ready(Ok(answer))
         }))
-        .oneshot(request)
+        .oneshot(request.into())
         .now_or_never()
         .expect("nothing of this waits");
     (asked.into_inner(), response)
