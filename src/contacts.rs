@@ -7,6 +7,7 @@ mod date;
 mod id;
 mod page;
 
+pub(crate) use ask::cut;
 pub use ask::{Api, Ask, Forwarded, ListKey, PageKey, Read, Tag};
 pub use caller::{Allotment, Caller, Standing};
 pub use date::http_date;

@@ -39,10 +39,10 @@ impl Api {
     pub fn split(path: &str) -> Option<(Self, &str, &str)> {
         let of = |api: Self| {
             let rest = path.strip_prefix(api.prefix())?.strip_prefix('/')?;
-            let (stream, rest) = rest.split_once('/')?;
+            let (stream, rest) = cut(rest, b'/')?;
             let rest = rest.strip_prefix("campaign/contactList/")?;
             let list = rest.strip_suffix("/getAllContacts")?;
-            (!list.contains('/')).then_some((api, stream, list))
+            cut(list, b'/').is_none().then_some((api, stream, list))
         };
         Self::ALL.into_iter().find_map(of)
     }
@@ -53,6 +53,14 @@ impl Api {
             Self::V2 => "/campaign/api/v2/public",
         }
     }
+}
+
+/// What stands before and after the first of a character. Quicker than the standard library's search on texts as short as
+/// a request's, of which there are several in each.
+pub(crate) fn cut(text: &str, at: u8) -> Option<(&str, &str)> {
+    debug_assert!(at.is_ascii(), "a part of a character");
+    let place = memchr::memchr(at, text.as_bytes())?;
+    Some((&text[..place], &text[place + 1..]))
 }
 
 /// One contact list of one account: what a purge forgets.

@@ -17,7 +17,7 @@ use tower::{Layer, Service, layer};
 use super::identify::Call;
 use super::respond::{Asked, Conditions};
 use crate::contacts::control::Directives;
-use crate::contacts::{AccountId, Api, Ask, Forwarded, ListKey, PageKey, Read};
+use crate::contacts::{AccountId, Api, Ask, Forwarded, ListKey, PageKey, Read, cut};
 use crate::error::Error;
 use crate::upstream::credentials::Credentials;
 use crate::{edge, upstream};
@@ -116,7 +116,7 @@ impl Rules {
         // Both before memory is looked at: what is there of others is not for this caller, and what is there of a
         // stream ends with its credentials.
         caller.may(&list, purge)?;
-        if self.credentials.find(&list.stream).is_none() {
+        if !self.credentials.serves(&list.stream) {
             return Err(Error::StreamUnknown);
         }
         named.about.list(&list);
@@ -192,8 +192,14 @@ impl Rules {
         // Whether skip and limit were given.
         let (mut skip, mut limit) = (false, false);
         let mut extra: Vec<&str> = Vec::new();
-        for parameter in query.split('&').filter(|p| !p.is_empty()) {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let mut rest = query;
+        while !rest.is_empty() {
+            let parameter;
+            (parameter, rest) = cut(rest, b'&').unwrap_or((rest, ""));
+            if parameter.is_empty() {
+                continue;
+            }
+            let (name, value) = cut(parameter, b'=').unwrap_or((parameter, ""));
             let again = match name {
                 "accountId" => found.account.is_some(),
                 "skip" => std::mem::replace(&mut skip, true),
@@ -253,9 +259,7 @@ impl Rules {
 }
 
 fn name_of(parameter: &str) -> &str {
-    parameter
-        .split_once('=')
-        .map_or(parameter, |(name, _)| name)
+    cut(parameter, b'=').map_or(parameter, |(name, _)| name)
 }
 
 /// Which of the fields that matter here a request has. Looked for once, because most requests have none of them and

@@ -149,7 +149,7 @@ impl TryFrom<String> for NonEmpty {
 #[derive(Debug, Default)]
 pub struct Credentials {
     loaded: Vec<Arc<Credential>>,
-    by_stream: HashMap<StreamId, Arc<Credential>>,
+    by_stream: HashMap<StreamId, Arc<Credential>, foldhash::quality::RandomState>,
     for_others: Option<Arc<Credential>>,
     warnings: Vec<Warning>,
 }
@@ -245,6 +245,11 @@ impl Credentials {
             .get(stream)
             .or(self.for_others.as_ref())
             .cloned()
+    }
+
+    /// Whether there are some for a stream.
+    pub fn serves(&self, stream: &StreamId) -> bool {
+        self.for_others.is_some() || self.by_stream.contains_key(stream)
     }
 
     /// Each entry, in the settings' order.
