@@ -126,7 +126,10 @@ where
     }
 
     fn hit(&self, read: &Read, entry: &Entry, limits: &Limits, age: Duration) -> Answer {
-        entry.debt.add(age, read.caller.share.get());
+        // As far as a refresh can mend it. Pages that come old from the vendor, out of a cache of its own, would go first
+        // for ever otherwise.
+        let here = age.saturating_sub(entry.page.initial_age);
+        entry.debt.add(here, read.caller.share.get());
         let fresh = age < limits.fresh;
         let how = How::Hit {
             ttl: ttl(limits, age),

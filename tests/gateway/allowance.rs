@@ -295,6 +295,29 @@ async fn misses_go_before_refreshes() {
 }
 
 #[tokio::test]
+async fn a_page_that_came_old_from_the_vendor_does_not_go_first_for_that() {
+    let world =
+        idle("[allowance]\ncalls = 2\nreserve = 0\nfloor = 1\nqueue_deadline = \"30s\"").await;
+    let age = (http::header::AGE, http::HeaderValue::from(1_800));
+    world.vendor.behave(Behaviour {
+        headers: [age].into_iter().collect(),
+        times: Some(1),
+        ..Behaviour::default()
+    });
+    world.get("cl-n6-old").await;
+    world.get("cl-n6-new").await;
+    world.hand.forward(seconds(61));
+    world.spend(2).await;
+    for list in ["cl-n6-old", "cl-n6-new", "cl-n6-new"] {
+        world.get(list).await;
+    }
+    assert_eq!(world.account(ACCOUNT).await["wanted"], 2);
+    world.hand.forward(seconds(61));
+    world.calls_become(5).await;
+    assert_eq!(world.vendor.requests()[4].target, path("cl-n6-new"));
+}
+
+#[tokio::test]
 async fn hits_do_not_wait_for_the_book() {
     let world = idle(PLAIN).await;
     world.get("cl-n6-a").await;
