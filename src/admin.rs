@@ -13,9 +13,8 @@ use serde_json::json;
 use tower::service_fn;
 use tower::util::BoxCloneSyncService;
 
-use crate::cache::store::Forget;
 use crate::config::Config;
-use crate::contacts::{AccountId, StreamId};
+use crate::contacts::{AccountId, Forget, StreamId};
 use crate::edge::Body;
 use crate::error::Error;
 use crate::stack::{Edge, Parts};
@@ -116,7 +115,8 @@ impl State {
             "/status" if reads => self.status(),
             "/cache" if method == Method::DELETE => match forget(request.uri().query()) {
                 Ok(what) => {
-                    let forgotten = self.parts.store.forget(&what);
+                    let Parts { store, fleet, .. } = &self.parts;
+                    let forgotten = store.forget(&what).max(fleet.forget(&what).await);
                     json(&json!({ "forgotten": forgotten }))
                 }
                 Err(detail) => text(StatusCode::BAD_REQUEST, format!("{detail}\n")),
@@ -153,12 +153,13 @@ impl State {
         let (entries, bytes) = store.holds();
         let uptime = clock.now().saturating_duration_since(self.started);
         let settings = self.in_use.told();
+        let shared = self.parts.fleet.standing();
         json(&json!({
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_seconds": uptime.as_secs(),
             "cache": { "entries": entries, "bytes": bytes, "max_bytes": self.max_bytes },
             "accounts": accounts(&self.parts),
-            "shared": { "configured": false, "up": false, "replicas": 1 },
+            "shared": { "configured": shared.configured, "up": shared.up, "replicas": shared.replicas },
             "settings": {
                 "hash": settings.hash,
                 "loaded_at": humantime::format_rfc3339_seconds(settings.loaded_at).to_string(),

@@ -14,6 +14,8 @@ use crate::upstream::Reason;
 use crate::upstream::allowance::Asker;
 
 pub mod coalesce;
+mod elsewhere;
+pub mod lookup;
 pub mod policy;
 pub mod serve;
 pub mod store;
@@ -129,6 +131,11 @@ impl Wanted {
             caller: self.caller.name.clone(),
             share: self.caller.share.get(),
         }
+    }
+
+    /// Of what was in memory; 0: nothing was.
+    fn version(&self) -> u64 {
+        self.known.as_ref().map_or(0, |known| known.version)
     }
 
     fn name(&self) -> (PageKey, Forwarded) {

@@ -19,7 +19,7 @@ use toml::{Table, Value};
 pub use mistake::{Mistake, Mistakes};
 
 use crate::telemetry::traces::OpenTelemetry;
-use crate::{cache, edge, telemetry, upstream};
+use crate::{cache, edge, fleet, telemetry, upstream};
 use layers::Layers;
 use mistake::Way;
 
@@ -43,6 +43,8 @@ pub struct Config {
     pub cache: cache::Settings,
     /// How many calls the vendor allows an account.
     pub allowance: upstream::allowance::Settings,
+    /// Where replicas meet, so that many of them act as one.
+    pub shared: fleet::Settings,
     /// Who may ask, one entry each. None: everybody, for everything.
     pub callers: Vec<edge::callers::Settings>,
     /// What operators see.
@@ -132,6 +134,13 @@ impl Config {
             upstream.accept_any_body,
             upstream.propagate_trace,
             cache.max_bytes,
+            shared.url,
+            shared.username,
+            shared.password_file,
+            shared.ca_file,
+            shared.encryption_key_file,
+            shared.prefix,
+            shared.timeout,
             telemetry.log_format,
             telemetry.otlp_endpoint,
             telemetry.trace_ratio,

@@ -4,6 +4,7 @@ mod ask;
 mod caller;
 pub mod control;
 mod date;
+mod forget;
 mod id;
 mod page;
 
@@ -11,5 +12,6 @@ pub(crate) use ask::cut;
 pub use ask::{Api, Ask, Forwarded, ListKey, PageKey, Read, Tag};
 pub use caller::{Allotment, Caller, Standing};
 pub use date::http_date;
+pub use forget::Forget;
 pub use id::{AccountId, ContactListId, StreamId};
 pub use page::{Interim, Page, opaque};

@@ -158,6 +158,22 @@ impl Error {
         "internal",
     ];
 
+    /// What another replica's fetch failed with, by its name. For so long the account makes no call now.
+    pub fn of_another(name: &str, retry_after: std::time::Duration) -> Self {
+        match name {
+            "credentials-refused" => Self::CredentialsRefused,
+            "upstream-refused" => Self::UpstreamRefused {
+                hourly: false,
+                retry_after,
+            },
+            "upstream-garbled" => {
+                Self::UpstreamGarbled("another replica could not use its answer".into())
+            }
+            "upstream-timed-out" => Self::UpstreamTimedOut,
+            _ => Self::UpstreamFailed("another replica's call failed".into()),
+        }
+    }
+
     /// The name that callers, logs and metrics know this by.
     pub const fn name(&self) -> &'static str {
         match self {

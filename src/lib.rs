@@ -27,6 +27,8 @@
 //! - A fetch is a task of its own. Callers wait for it; none of them owns it.
 //! - A [`Fetch`](upstream::Fetch) has a [`Permit`](upstream::allowance::Permit), which only the account's [`allowance`](upstream::allowance)
 //!   gives out: by its type no call to the vendor goes uncounted, or before its turn.
+//! - Replicas that share a store act as one gateway. What they share is [`fleet`]'s: nothing else knows Redis, and whoever
+//!   is alone uses the same paths without it.
 //! - Every failure is an [`Error`](error::Error), named by what happened. One rung, [`edge::rescue`], turns them into statuses.
 //! - Whether a request is traced is decided once, outermost ([`edge::trace`]); what further in has to say goes onto the span
 //!   that is under way, if there is one ([`telemetry::traces`]).
@@ -52,6 +54,8 @@ pub mod edge;
 pub mod cache;
 
 pub mod upstream;
+
+pub mod fleet;
 
 pub mod clock;
 pub mod contacts;

@@ -25,20 +25,22 @@ use tower::Service;
 use tracing::{debug, info, warn};
 
 use crate::admin::{self, Ready};
-use crate::cache::coalesce::Ways;
+use crate::cache::coalesce::{Name, Ways};
 use crate::cache::store::Store;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::sources::{Loaded, Sources, Unusable};
 use crate::config::watch::Watch;
+use crate::contacts::ListKey;
 use crate::edge::respond;
+use crate::fleet::Fleet;
 use crate::secret::Print;
 use crate::stack::{Means, Parts};
 use crate::telemetry::Logs;
 use crate::telemetry::logs::EACH;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Traces;
-use crate::upstream::allowance::Allowances;
+use crate::upstream::allowance::{Allowances, Sharing};
 
 mod ahead;
 mod live;
@@ -106,6 +108,7 @@ impl Gateway {
             config,
             credentials,
             client,
+            shared,
         } = loaded;
         for warning in credentials.warnings() {
             warn!(name: EACH, %warning, "loaded, and perhaps not meant so");
@@ -125,12 +128,30 @@ impl Gateway {
         // Up to this age a page would have been served at once to whoever is turned away.
         let penalty = config.cache.usable_for;
         let allowance = config.allowance.clone();
+        let store = Store::new(&config.cache, metrics.clone());
+        let forgets = {
+            let store = store.clone();
+            Box::new(move |meant: &dyn Fn(&ListKey) -> bool| store.forget_those(meant))
+        };
+        let (window, own) = (allowance.window, (clock.clone(), metrics.clone()));
+        let fleet = Fleet::join(shared, own.0, own.1, window, forgets).await;
         let parts = Parts {
             // Whoever waits for a call to be free is no fetch yet.
-            accounts: Allowances::new(allowance, penalty, clock.clone(), TaskTracker::new()),
-            store: Store::new(&config.cache, metrics.clone()),
+            accounts: Allowances::among(
+                allowance,
+                penalty,
+                clock.clone(),
+                TaskTracker::new(),
+                fleet.standing().configured.then(|| Sharing {
+                    fleet: fleet.clone(),
+                    page: |(key, sent): &Name| (key, sent),
+                    lease: config.upstream.timeout + LEASE_MARGIN,
+                }),
+            ),
+            store,
             ways: Ways::default(),
             traces,
+            fleet,
             tasks,
             draining: CancellationToken::new(),
             clock,
@@ -249,6 +270,7 @@ impl Gateway {
         at_work.close();
         info!(connections = parts.metrics.open_connections(), "draining");
         let drained = tokio::time::timeout(listen.drain_for, at_work.wait()).await;
+        parts.fleet.leave().await;
         admin_closing.cancel();
         at_admin.close();
         let ended = match drained {
@@ -262,6 +284,9 @@ impl Gateway {
         ended
     }
 }
+
+/// So much longer than a call may take, a replica that makes one is waited for.
+const LEASE_MARGIN: Duration = Duration::from_secs(1);
 
 async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address)

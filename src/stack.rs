@@ -15,6 +15,7 @@ use tower::ServiceBuilder;
 use tower::util::BoxCloneSyncService;
 
 use crate::cache::coalesce::{Fetches, Source, Way};
+use crate::cache::lookup::Lookups;
 use crate::cache::policy::{Kind, Rules};
 use crate::cache::{Answer, serve};
 use crate::config::Config;
@@ -61,13 +62,7 @@ fn edge(config: &Config, means: &Means, parts: &Parts, cache: Cache) -> Edge {
 
 /// An ask in, an answer out.
 fn cache(config: &Config, parts: &Parts, upstream: Upstream) -> Cache {
-    let Parts {
-        clock,
-        metrics,
-        store,
-        tasks,
-        ..
-    } = parts;
+    let (clock, store, fleet) = (&parts.clock, &parts.store, &parts.fleet);
     let rules = Arc::new(Rules {
         settings: config.cache.clone(),
         upstream: match config.upstream.accept_any_body {
@@ -78,16 +73,22 @@ fn cache(config: &Config, parts: &Parts, upstream: Upstream) -> Cache {
     let memory = serve::Memory {
         rules: rules.clone(),
         store: store.clone(),
+        fleet: fleet.clone(),
         clock: clock.clone(),
-        metrics: metrics.clone(),
+        metrics: parts.metrics.clone(),
     };
     parts.ways.turn(Way { rules, upstream });
+    let lookups = Lookups::new(
+        store.clone(),
+        fleet.clone(),
+        parts.accounts.clone(),
+        clock.clone(),
+        config.allowance.queue_deadline,
+    );
     let fetches = Fetches::from(Source {
         ways: parts.ways.clone(),
-        store: store.clone(),
-        accounts: parts.accounts.clone(),
-        clock: clock.clone(),
-        tasks: tasks.clone(),
+        lookups: Arc::new(lookups),
+        tasks: parts.tasks.clone(),
         traces: parts.traces.clone(),
     });
     let path = ServiceBuilder::new()

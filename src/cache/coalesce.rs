@@ -11,6 +11,7 @@
 
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
@@ -20,26 +21,38 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 use tower::util::ServiceExt;
 
+use super::elsewhere::UNKEPT;
+use super::lookup::Lookups;
 use super::policy::Rules;
-use super::store::{Entry, Store, Ticket};
+use super::store::{Entry, Ticket};
 use super::{Fetched, Wanted};
-use crate::clock::Clock;
 use crate::contacts::{Forwarded, Page, PageKey, Read};
 use crate::error::Error;
+use crate::fleet::{Copy, Start};
 use crate::telemetry::traces::{self, Kind, Span, Traces, Trail};
-use crate::upstream::allowance::{self, Allowances, Call, Launch, Permit};
+use crate::upstream::allowance::{self, Allowances, Go, Launch, Permit};
 use crate::upstream::credentials::By;
 use crate::upstream::{Fetch, Reason};
 
 /// What identifies a fetch: all that reaches the vendor.
-type Name = (PageKey, Forwarded);
+pub type Name = (PageKey, Forwarded);
 
-/// What a fetch came to: the page, and whether it is in memory now.
-type Landing = Result<(Arc<Page>, bool), Error>;
+/// What a fetch came to.
+pub(super) type Landing = Result<Landed, Error>;
+
+/// A page that a fetch brought.
+#[derive(Clone, Debug)]
+pub(super) struct Landed {
+    pub(super) page: Arc<Page>,
+    /// Whether it is in memory now.
+    pub(super) stored: bool,
+    /// Whether another replica made the call.
+    pub(super) elsewhere: bool,
+}
 
 /// The accounts, with the fetches under way.
 pub type Accounts = Allowances<Name, Flight>;
-type Desk = Arc<allowance::Desk<Name, Flight>>;
+pub(super) type Desk = Arc<allowance::Desk<Name, Flight>>;
 
 /// A fetch under way.
 #[derive(Clone, Debug)]
@@ -93,12 +106,8 @@ impl<S> Clone for Ways<S> {
 pub struct Source<S> {
     /// Where to, and what is kept.
     pub ways: Ways<S>,
-    /// Where it is kept.
-    pub store: Store,
-    /// Whose turn it is.
-    pub accounts: Accounts,
-    /// Tells the time.
-    pub clock: Clock,
+    /// What is in memory, and what the others have.
+    pub lookups: Arc<Lookups>,
     /// Fetches, which outlive the requests that began them.
     pub tasks: TaskTracker,
     /// Follows some of them.
@@ -133,14 +142,14 @@ where
     /// For a caller who waits.
     fn call(&mut self, wanted: Wanted) -> Self::Future {
         let name = wanted.name();
-        let desk = self.0.accounts.desk(&name.0.list.account);
+        let desk = self.0.lookups.accounts.desk(&name.0.list.account);
         let mut book = desk.book();
         if let Some(flight) = book.flight(&name).filter(|flight| flight.ticket.is_good()) {
             return flight.clone().land(true).boxed();
         }
         // Between the caller's look-up and this one a fetch may have landed.
         let known = wanted.known.as_ref();
-        let found = self.0.store.entry(&name.0, &name.1);
+        let found = self.0.lookups.store.entry(&name.0, &name.1);
         if let Some(found) =
             found.filter(|found| !known.is_some_and(|known| Arc::ptr_eq(known, found)))
         {
@@ -151,10 +160,15 @@ where
             };
             return ready(Ok(fetched)).boxed();
         }
-        let (caller, asker, now) = (wanted.caller.clone(), wanted.asker(), self.0.clock.now());
-        let joins = book.awaits(&name);
+        let (caller, asker, now) = (
+            wanted.caller.clone(),
+            wanted.asker(),
+            self.0.lookups.clock.now(),
+        );
+        let (joins, version) = (book.awaits(&name), wanted.version());
         let launch = self.launch(&desk, move || Some(wanted));
         let mut asked = book.ask(&name, asker, launch, now);
+        book.knows(&name, None, version);
         // The one who begins a fetch pays for it; who joins does not, and a refresh is for all.
         if let Ok((id, _)) = asked
             && !joins
@@ -194,11 +208,11 @@ impl Flight {
         }
         // The sender is dropped unused only if the fetch panicked.
         let landing = self.landing.await.unwrap_or(Err(Error::Internal));
-        let (page, stored) = landing.inspect_err(|failure| span.fail(failure.name()))?;
+        let landed = landing.inspect_err(|failure| span.fail(failure.name()))?;
         Ok(Fetched {
-            page,
-            stored,
-            collapsed,
+            page: landed.page,
+            stored: landed.stored,
+            collapsed: collapsed || landed.elsewhere,
         })
     }
 }
@@ -235,9 +249,20 @@ where
     S: Service<Fetch, Response = Page, Error = Error> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
+    pub(super) fn lookups(&self) -> &Arc<Lookups> {
+        &self.0.lookups
+    }
+
+    /// A page that another replica has fetched, newer than the one in memory.
+    pub async fn look(&self, read: &Read, known: Option<&Arc<Entry>>) -> Option<Arc<Entry>> {
+        let name = (read.key.clone(), read.forwarded.clone());
+        let way = self.0.ways.0.load_full()?;
+        self.0.lookups.look(&name, known, &way.rules).await
+    }
+
     /// Has a page refreshed that was served although it is no longer fresh, when its turn comes.
     pub fn refresh(&self, read: &Read, entry: &Arc<Entry>) {
-        let desk = self.0.accounts.desk(&read.key.list.account);
+        let desk = self.0.lookups.accounts.desk(&read.key.list.account);
         let known: Weak<Entry> = Arc::downgrade(entry);
         let read = read.clone();
         let name = (read.key.clone(), read.forwarded.clone());
@@ -246,7 +271,10 @@ where
             let entry = known.upgrade()?;
             Some(Wanted::of(&read, Reason::Refresh, Some(entry)))
         });
-        desk.book().want(&name, &entry.debt, launch);
+        let mut book = desk.book();
+        book.want(&name, &entry.debt, launch);
+        book.knows(&name, Some(&entry.debt), entry.version);
+        drop(book);
         desk.pump();
     }
 
@@ -259,10 +287,10 @@ where
         let (this, desk) = (self.clone(), desk.clone());
         // Where whoever asks is in its trace. When the fetch begins, somebody else may be under way here.
         let cause = traces::current();
-        Box::new(move |call, id| {
+        Box::new(move |go, id| {
             let (wanted, way) = (wanted()?, this.0.ways.0.load_full()?);
             let (land, landing) = oneshot::channel();
-            let ticket = Arc::new(this.0.store.ticket(&wanted.key.list));
+            let ticket = Arc::new(this.0.lookups.store.ticket(&wanted.key.list));
             let refresh = wanted.reason == Reason::Refresh;
             let span = this.0.traces.fetch(cause.as_ref(), refresh);
             let flight = Flight {
@@ -271,7 +299,7 @@ where
                 trail: span.trail().cloned(),
             };
             let tasks = this.0.tasks.clone();
-            tasks.spawn(span.around(this.fly(way, wanted, desk, (call, id), ticket, land)));
+            tasks.spawn(span.around(this.fly(way, wanted, desk, (go, id), ticket, land)));
             Some(flight)
         })
     }
@@ -281,11 +309,10 @@ where
         way: Arc<Way<S>>,
         wanted: Wanted,
         desk: Desk,
-        (call, id): (Call, u64),
+        (go, id): (Go, u64),
         ticket: Arc<Ticket>,
         land: oneshot::Sender<Landing>,
     ) {
-        let permit = Arc::new(Permit::new(&desk, call));
         let (key, sent) = wanted.name();
         // Ends the flight when this is dropped, after the page is stored: whoever finds no flight finds the page.
         let mut aloft = Aloft {
@@ -295,6 +322,21 @@ where
             known: wanted.known.as_deref(),
             fetched: false,
         };
+        let (call, grant) = match self.own_call(&way.rules, &wanted, &desk, go).await {
+            Ok(call) => call,
+            // It was for another replica to make.
+            Err(landing) => {
+                aloft.fetched = landing.is_ok();
+                drop(aloft);
+                let _ = land.send(landing);
+                return;
+            }
+        };
+        let start = match &grant {
+            Some(grant) => grant.start,
+            None => self.0.lookups.fleet.start(self.0.lookups.clock.now()),
+        };
+        let permit = Arc::new(Permit::new(&desk, call, grant));
         let fetch = Fetch {
             key: key.clone(),
             forwarded: sent.clone(),
@@ -306,25 +348,38 @@ where
             permit,
         };
         traces::note("contacts_gateway.reason", || fetch.reason());
+        let mut share = Share::Nothing(UNKEPT);
         let landing = way.upstream.clone().oneshot(fetch).await.map(|page| {
             let page = Arc::new(page);
             let debt = desk.open_debt();
             let kept = Entry::of(page.clone(), &sent, wanted.authorized, &way.rules, debt);
             let stored = match kept.filter(|_| !wanted.no_store) {
-                Some(kept) => ticket.store(&key, kept, &sent, wanted.known.as_ref()),
+                Some(kept) => {
+                    let kept = kept.of_version(start.version);
+                    let kept_for = kept.terms.limits(&way.rules.settings).kept;
+                    share = Share::Page(kept.page.clone(), kept_for);
+                    ticket.store(&key, kept, &sent, wanted.known.as_ref())
+                }
                 // Neither a failure nor a caller's wish says anything about the page that is in memory.
                 None if page.status.is_server_error() || wanted.no_store => false,
                 None => {
+                    share = Share::Gone;
                     ticket.discard(&key);
                     false
                 }
             };
-            (page, stored)
+            Landed {
+                page,
+                stored,
+                elsewhere: false,
+            }
         });
         if let Err(failure) = &landing {
             traces::fail(failure.name());
+            share = Share::Nothing(failure.name());
         }
         aloft.fetched = landing.is_ok();
+        let authorized = wanted.authorized;
         let refused = matches!(landing, Err(Error::UpstreamRefused { .. }));
         drop(aloft);
         if refused && wanted.known.is_none() && wanted.reason == Reason::Miss {
@@ -332,6 +387,26 @@ where
         }
         // Nobody may be left to hear of it.
         let _ = land.send(landing);
+        self.share((key, sent), authorized, share, start).await;
+    }
+
+    /// Tells the other replicas what came of a fetch, after those who wait here.
+    async fn share(&self, (key, sent): Name, authorized: bool, what: Share, start: Start) {
+        let fleet = &self.0.lookups.fleet;
+        match what {
+            Share::Nothing(why) => fleet.release(&key, &sent, start, why, false).await,
+            Share::Gone => fleet.release(&key, &sent, start, UNKEPT, true).await,
+            Share::Page(page, kept) => {
+                let left = kept.saturating_sub(page.age(self.0.lookups.clock.now()));
+                let copy = Copy {
+                    page: (*page).clone(),
+                    sent,
+                    authorized,
+                    version: start.version,
+                };
+                fleet.keep(&key, copy, start, left).await;
+            }
+        }
     }
 
     /// The vendor refused it. It is tried once more when the account's pause is over, whether somebody waits or not.
@@ -345,6 +420,16 @@ where
         desk.book().stays_wanted(&name, &asker, launch);
         desk.pump();
     }
+}
+
+/// What a fetch came to, for the other replicas.
+enum Share {
+    /// Nothing, and why.
+    Nothing(&'static str),
+    /// A page, and up to which age it is kept.
+    Page(Arc<Page>, Duration),
+    /// What they have is no longer what the vendor says.
+    Gone,
 }
 
 /// A flight that is to be taken off the book, however it ends.

@@ -15,8 +15,9 @@ use super::policy::{self, Limits, Rules, Verdict};
 use super::store::{Entry, Store};
 use super::{Answer, Fetched, How, Served, Wanted};
 use crate::clock::Clock;
-use crate::contacts::{Ask, Page, Read};
+use crate::contacts::{Ask, Forget, Page, Read};
 use crate::error::Error;
+use crate::fleet::Fleet;
 use crate::telemetry::metrics::{Metrics, ReadBy};
 use crate::telemetry::traces;
 use crate::upstream::{Fetch, Reason};
@@ -41,10 +42,20 @@ pub struct Memory {
     pub rules: Arc<Rules>,
     /// The pages.
     pub store: Store,
+    /// The other replicas, which forget what is forgotten here.
+    pub fleet: Fleet,
     /// Tells how old they are.
     pub clock: Clock,
     /// Counts what answered.
     pub metrics: Arc<Metrics>,
+}
+
+impl Memory {
+    /// Forgets here and everywhere. Tells how many pages there were: most of those here are in the shared store too.
+    pub async fn forget(&self, what: &Forget) -> u64 {
+        let here = self.store.forget(what);
+        here.max(self.fleet.forget(what).await)
+    }
 }
 
 /// See [`layer()`].
@@ -85,27 +96,19 @@ where
         let read = match ask {
             Ask::Read(read) => read,
             Ask::Purge(list) => {
-                let forgotten = self.memory.store.forget(&list.into());
-                return Either::Left(ready(Ok(Answer::Forgotten(forgotten))));
+                let (memory, what) = (self.memory.clone(), list.into());
+                let forget = async move { Ok(Answer::Forgotten(memory.forget(&what).await)) };
+                return Either::Right(forget.boxed());
             }
         };
         let Some(entry) = self.memory.store.entry(&read.key, &read.forwarded) else {
-            return if read.directives.only_if_cached {
-                Either::Left(ready(Err(Error::NotCached)))
-            } else {
-                Either::Right(self.clone().fetch(read, None).boxed())
-            };
+            return Either::Right(self.clone().fetch(read, None).boxed());
         };
         let age = entry.page.age(self.memory.clock.now());
         let limits = self.limits(&entry);
         let answer = match policy::verdict(age, &limits, &read.directives) {
             Verdict::Serve => Ok(self.hit(&read, &entry, &limits, age)),
-            Verdict::ServeAndRefresh => {
-                if entry.debt.want() {
-                    self.fetches.refresh(&read, &entry);
-                }
-                Ok(self.hit(&read, &entry, &limits, age))
-            }
+            Verdict::ServeAndRefresh => Ok(self.hit_and_refresh(&read, &entry, &limits, age)),
             Verdict::Fetch => return Either::Right(self.clone().fetch(read, Some(entry)).boxed()),
             Verdict::Refuse => Err(Error::NotCached),
         };
@@ -138,8 +141,35 @@ where
         self.answer(entry.page.clone(), age, how, by)
     }
 
-    /// Waits for a fetch. If it fails, the old page will do for as long as the policy says.
-    async fn fetch(self, read: Read, old: Option<Arc<Entry>>) -> Result<Answer, Error> {
+    fn hit_and_refresh(
+        &self,
+        read: &Read,
+        entry: &Arc<Entry>,
+        limits: &Limits,
+        age: Duration,
+    ) -> Answer {
+        if entry.debt.want() {
+            self.fetches.refresh(read, entry);
+        }
+        self.hit(read, entry, limits, age)
+    }
+
+    /// Looks for what other replicas have, and waits for a fetch where that will not do. If it fails, the old page will do for as long as the policy says.
+    async fn fetch(self, read: Read, mut old: Option<Arc<Entry>>) -> Result<Answer, Error> {
+        if let Some(found) = self.fetches.look(&read, old.as_ref()).await {
+            let age = found.page.age(self.memory.clock.now());
+            let limits = self.limits(&found);
+            match policy::verdict(age, &limits, &read.directives) {
+                Verdict::Serve => return Ok(self.hit(&read, &found, &limits, age)),
+                Verdict::ServeAndRefresh => {
+                    return Ok(self.hit_and_refresh(&read, &found, &limits, age));
+                }
+                Verdict::Fetch | Verdict::Refuse => old = Some(found),
+            }
+        }
+        if read.directives.only_if_cached {
+            return Err(Error::NotCached);
+        }
         let fwd = if old.is_some() { "stale" } else { "uri-miss" };
         // Whether it is the caller's wish alone that costs a call.
         let insisted = old.as_ref().is_some_and(|old| {

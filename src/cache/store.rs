@@ -16,7 +16,7 @@ use moka::sync::Cache;
 use super::Settings;
 use super::policy::{self, Rules, Terms};
 use super::vary::Selection;
-use crate::contacts::{AccountId, ContactListId, Forwarded, ListKey, Page, PageKey, StreamId};
+use crate::contacts::{Forget, Forwarded, ListKey, Page, PageKey};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::allowance::Debt;
 
@@ -50,6 +50,8 @@ pub struct Entry {
     pub terms: Terms,
     /// What callers were served of its age, and whether a refresh is wanted or on its way.
     pub debt: Arc<Debt>,
+    /// Of two copies the one with the greater version is the newer. Without a shared store all are the same.
+    pub version: u64,
     selection: Selection,
 }
 
@@ -71,8 +73,14 @@ impl Entry {
             page: kept(&page),
             terms,
             debt,
+            version: 0,
             selection,
         })
+    }
+
+    /// The same, of this version.
+    pub fn of_version(self, version: u64) -> Self {
+        Self { version, ..self }
     }
 }
 
@@ -101,17 +109,6 @@ pub struct Ticket {
     store: Store,
     list: ListKey,
     generation: u64,
-}
-
-/// What a forget is about. Parts that are not named stand for all.
-#[derive(Clone, Debug)]
-pub struct Forget {
-    /// The app.
-    pub stream: StreamId,
-    /// One of its lists.
-    pub list: Option<ContactListId>,
-    /// One of the accounts.
-    pub account: Option<AccountId>,
 }
 
 impl Store {
@@ -214,6 +211,14 @@ impl Store {
         forgotten as u64
     }
 
+    /// The same for all lists that are meant, where that is not easily said: nobody waits meanwhile.
+    pub fn forget_those(&self, meant: &dyn Fn(&ListKey) -> bool) {
+        let lists: Vec<_> = locked(&self.shelves).keys().cloned().collect();
+        for list in lists.into_iter().filter(meant) {
+            self.forget(&list.into());
+        }
+    }
+
     /// How many pages there are, and what they weigh in bytes.
     pub fn holds(&self) -> (u64, u64) {
         self.tidy();
@@ -246,7 +251,7 @@ impl Ticket {
     }
 
     /// Stores a page that was fetched with this ticket, unless its list was forgotten meanwhile or there is no room.
-    /// Tells whether it did. It takes the place of `old`, and of those that the same requests would get.
+    /// Tells whether it did, or has a newer one. It takes the place of `old`, and of those that the same requests would get.
     pub fn store(
         &self,
         key: &PageKey,
@@ -264,6 +269,10 @@ impl Ticket {
             }
             shelf.pages.insert(key.clone());
             let before = self.store.pages.get(key);
+            let mut those = before.iter().flat_map(|kept| kept.iter());
+            if those.any(|one| one.selection.admits(sent) && one.version > entry.version) {
+                return true;
+            }
             let others = before.iter().flat_map(|kept| kept.iter()).filter(|other| {
                 let replaced = old.is_some_and(|old| Arc::ptr_eq(old, other));
                 !replaced && !other.selection.admits(sent)
@@ -305,35 +314,6 @@ impl Shelf {
     /// Without fetches a generation protects nothing.
     fn is_needed(&self) -> bool {
         self.fetches > 0 || !self.pages.is_empty()
-    }
-}
-
-impl Forget {
-    fn one_list(&self) -> Option<ListKey> {
-        Some(ListKey {
-            stream: self.stream.clone(),
-            list: self.list.clone()?,
-            account: self.account.clone()?,
-        })
-    }
-
-    fn means(&self, key: &ListKey) -> bool {
-        key.stream == self.stream
-            && self.list.as_ref().is_none_or(|list| *list == key.list)
-            && self
-                .account
-                .as_ref()
-                .is_none_or(|account| *account == key.account)
-    }
-}
-
-impl From<ListKey> for Forget {
-    fn from(key: ListKey) -> Self {
-        Self {
-            stream: key.stream,
-            list: Some(key.list),
-            account: Some(key.account),
-        }
     }
 }
 

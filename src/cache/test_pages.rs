@@ -70,7 +70,7 @@ pub(crate) fn page(body: &str, fields: &[(&'static str, &'static str)]) -> Page 
 /// Accounts that have calls to spare.
 pub(crate) fn accounts<K, L>(clock: &Clock, tasks: &TaskTracker) -> Allowances<K, L>
 where
-    K: Clone + Eq + Hash + Send + 'static,
+    K: Clone + Eq + Hash + Send + Sync + 'static,
     L: Clone + Send + 'static,
 {
     let (calls, floor) = (NonZeroU32::new(1_000).unwrap(), NonZeroU32::MIN);
@@ -82,6 +82,7 @@ where
         pause: Duration::from_secs(60),
         floor,
         hourly: 0,
+        fleet_size: NonZeroU32::MIN,
     };
     let penalty = Duration::from_secs(3_600);
     Allowances::new(settings, penalty, clock.clone(), tasks.clone())

@@ -8,6 +8,7 @@ use aws_lc_rs::digest;
 
 use super::layers::is_setting;
 use super::{Config, Mistakes};
+use crate::fleet::Joining;
 use crate::secret::Print;
 use crate::upstream::client::Client;
 use crate::upstream::credentials::Credentials;
@@ -39,6 +40,8 @@ pub struct Loaded {
     pub credentials: Credentials,
     /// Connections to the vendor, which trust what the settings name.
     pub client: Client,
+    /// Where the other replicas are met.
+    pub shared: Joining,
 }
 
 /// What was read cannot be used: all mistakes, a line each.
@@ -102,16 +105,21 @@ impl Loaded {
     pub fn of(config: Config) -> Result<Self, Unusable> {
         let credentials = Credentials::load(&config.credentials);
         let client = Client::new(&config.upstream);
-        match (credentials, client) {
-            (Ok(credentials), Ok(client)) => Ok(Self {
+        let shared = config.shared.read();
+        match (credentials, client, shared) {
+            (Ok(credentials), Ok(client), Ok(shared)) => Ok(Self {
                 config,
                 credentials,
                 client,
+                shared,
             }),
-            (credentials, client) => {
+            (credentials, client, shared) => {
+                let shared = shared.err().map_or(Vec::new(), |mistakes| mistakes.0);
                 let mistakes = credentials.err().into_iter().flatten();
                 let mistakes = mistakes.map(|mistake| mistake.to_string());
-                Err(Unusable(mistakes.chain(client.err()).collect()))
+                Err(Unusable(
+                    mistakes.chain(client.err()).chain(shared).collect(),
+                ))
             }
         }
     }

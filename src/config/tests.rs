@@ -80,8 +80,8 @@ fn a_mistake_is_told_with_its_place_its_key_and_what_to_write() {
             "f.toml:2:1: telemetry.colour: unknown key (known keys: log, log_format, otlp_endpoint, trace_ratio)",
         ),
         (
-            "# ü\n[shared]\nurl = 1",
-            "f.toml:2:2: shared: unknown key (known keys: listen, admin, upstream, credentials, cache, allowance, callers, telemetry)",
+            "# ü\n[sharing]\nurl = 1",
+            "f.toml:2:2: sharing: unknown key (known keys: listen, admin, upstream, credentials, cache, allowance, shared, callers, telemetry)",
         ),
         (
             "listen.\"a b\" = 1",
@@ -270,7 +270,7 @@ fn a_mistake_in_the_environment_is_told_with_the_variable_as_it_was_written() {
         (
             "Contacts_Gateway__Nonsense__X",
             "1",
-            "nonsense: unknown key (known keys: admin, allowance, cache, callers, credentials, listen, telemetry, upstream)",
+            "nonsense: unknown key (known keys: admin, allowance, cache, callers, credentials, listen, shared, telemetry, upstream)",
         ),
         (
             "CONTACTS_GATEWAY__CACHE__FRESH_FOR",
@@ -722,6 +722,8 @@ fn what_cannot_change_while_running_is_kept_and_named_where_the_documents_say_so
                  [upstream]\nurl = \"http://127.0.0.1:3\"\naccept_any_body = true\npropagate_trace = true\n\
                  timeout = \"9s\"\n\
                  [cache]\nmax_bytes = \"1MiB\"\nfresh_for = \"30s\"\n\
+                 [shared]\nurl = \"redis://a\"\nusername = \"b\"\npassword_file = \"c\"\nca_file = \"d\"\n\
+                 encryption_key_file = \"e\"\nprefix = \"f\"\ntimeout = \"1s\"\n\
                  [telemetry]\nlog_format = \"json\"\nlog = \"debug\"\notlp_endpoint = \"http://127.0.0.1:4\"\ntrace_ratio = 0.5";
     let (config, differ) = load(other, &[]).unwrap().while_running(&in_use);
     let same = "listen.header_timeout = \"1s\"\nupstream.timeout = \"9s\"\ncache.fresh_for = \"30s\"\n\

@@ -12,6 +12,7 @@ use crate::cache::store::Store;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::edge::callers::Callers;
+use crate::fleet::Fleet;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Traces;
 use crate::upstream::client::Client;
@@ -30,6 +31,8 @@ pub struct Parts {
     pub store: Store,
     /// The accounts' allowances, and who waits for them.
     pub accounts: Accounts,
+    /// The other replicas.
+    pub fleet: Fleet,
     /// How pages are fetched now.
     pub ways: Ways<Upstream>,
     /// Fetches, which outlive the requests that began them.

@@ -29,6 +29,23 @@ const AGE_SECONDS: &[f64] = &[
     0.0, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0, 21_600.0, 86_400.0,
 ];
 
+/// What the shared store is asked to do.
+const SHARED: [&str; 13] = [
+    "connect",
+    "subscribe",
+    "beat",
+    "get",
+    "decode",
+    "keep",
+    "release",
+    "join",
+    "decide",
+    "settle",
+    "forget",
+    "forgets",
+    "drop",
+];
+
 macro_rules! metrics {
     ($($(#[doc = $help:literal])+ $field:ident: $kind:ident($name:literal, [$($label:literal),*] $(, $buckets:expr)?);)+) => {
         /// Each metric as it is declared.
@@ -105,6 +122,10 @@ metrics! {
     tokens_minted: IntCounterVec("contacts_gateway_tokens_minted_total", ["algorithm"]);
     /// Why requests fail: those answered with a problem, by its name.
     problems: IntCounterVec("contacts_gateway_problems_total", ["type"]);
+    /// Whether the shared store can be asked: 0 or 1.
+    shared_up: IntGauge("contacts_gateway_shared_up", []);
+    /// What the shared store did not do, or not in time, by what it was asked to do.
+    shared_errors: IntCounterVec("contacts_gateway_shared_errors_total", ["operation"]);
     /// Why traces lack spans: what became of them, exported, failed (the collector did not take them) or dropped (the queue was full).
     spans: IntCounterVec("contacts_gateway_spans_total", ["outcome"]);
     /// Open connections of callers: at max_connections, further ones wait.
@@ -159,6 +180,9 @@ impl Metrics {
         }
         for outcome in ["exported", "failed", "dropped"] {
             all.spans.with_label_values(&[outcome]);
+        }
+        for operation in SHARED {
+            all.shared_errors.with_label_values(&[operation]);
         }
         let build = [
             env!("CARGO_PKG_VERSION"),
@@ -285,6 +309,16 @@ impl Metrics {
     /// Spans have left, or will not.
     pub fn spans(&self, outcome: &'static str, n: u64) {
         self.all.spans.with_label_values(&[outcome]).inc_by(n);
+    }
+
+    /// The shared store can be asked, or not.
+    pub fn shared_up(&self, up: bool) {
+        self.all.shared_up.set(i64::from(up));
+    }
+
+    /// The shared store did not do something, or not in time.
+    pub fn shared_error(&self, operation: &'static str) {
+        self.all.shared_errors.with_label_values(&[operation]).inc();
     }
 
     /// A caller connected. Dropping what is returned says that the connection is gone.

@@ -3,6 +3,9 @@
 //! That holds by type: a [`Fetch`](super::Fetch) has a [`Permit`], and only this module makes one. The decisions are
 //! pure and stand in [`limit`], [`book`], [`ledger`] and `turns`; what is left here is a lock, a clock and a task that
 //! wakes when the next call may go.
+//!
+//! Where replicas share an account, the book says which call this replica would make next, and the others have their say
+//! before it goes: see `together`. While they cannot be asked, each makes its part: see `mirror`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,6 +14,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::Notify;
@@ -18,20 +22,26 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::contacts::AccountId;
+use crate::fleet::{Away, Grant};
 use crate::setting;
 
 pub mod book;
 pub mod ledger;
 pub mod limit;
+mod mirror;
 #[cfg(test)]
 mod study;
 #[cfg(test)]
 mod tests;
+mod together;
 mod turns;
 
-pub use book::{Asker, Book, Launch};
+pub use book::{Asker, Book, Go, Launch};
 pub use ledger::Debt;
 pub use limit::{Call, Kind, Outcome};
+pub use together::Sharing;
+
+use together::Together;
 
 /// `[allowance]`: how many calls the vendor allows an account.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -57,6 +67,8 @@ pub struct Settings {
     pub floor: NonZeroU32,
     /// A second limit, of calls in an hour, where the vendor has one: at least `calls`. 0: none.
     pub hourly: u32,
+    /// Replicas to share with while the shared store is away and has never told how many there are.
+    pub fleet_size: NonZeroU32,
 }
 
 /// The accounts. Clones share them. `K` names a page, `L` is what whoever waits gets of a flight.
@@ -65,6 +77,7 @@ pub struct Allowances<K, L>(Arc<Inner<K, L>>);
 struct Inner<K, L> {
     clock: Clock,
     tasks: TaskTracker,
+    sharing: Option<Sharing<K>>,
     desks: Mutex<Desks<K, L>>,
 }
 
@@ -81,6 +94,7 @@ pub struct Desk<K, L> {
     clock: Clock,
     tasks: TaskTracker,
     changed: Notify,
+    together: Option<Together<K>>,
 }
 
 /// How an account stands, for operators.
@@ -106,11 +120,23 @@ pub struct Standing {
 
 impl<K, L> Allowances<K, L>
 where
-    K: Clone + Eq + Hash + Send + 'static,
+    K: Clone + Eq + Hash + Send + Sync + 'static,
     L: Clone + Send + 'static,
 {
-    /// No account is known yet. `penalty`: what a caller who is turned away adds to a key's debt.
+    /// No account is known yet, and there are no other replicas. `penalty`: what a caller who is turned away adds to a key's
+    /// debt.
     pub fn new(settings: Settings, penalty: Duration, clock: Clock, tasks: TaskTracker) -> Self {
+        Self::among(settings, penalty, clock, tasks, None)
+    }
+
+    /// The same among other replicas.
+    pub fn among(
+        settings: Settings,
+        penalty: Duration,
+        clock: Clock,
+        tasks: TaskTracker,
+        sharing: Option<Sharing<K>>,
+    ) -> Self {
         let desks = Desks {
             settings,
             penalty,
@@ -120,6 +146,7 @@ where
         Self(Arc::new(Inner {
             clock,
             tasks,
+            sharing,
             desks: Mutex::new(desks),
         }))
     }
@@ -135,6 +162,9 @@ where
         };
         for desk in open {
             desk.book().go_by(settings, penalty, inner.clock.now());
+            if let (Some(sharing), Some(together)) = (&inner.sharing, &desk.together) {
+                together.go_by(sharing, settings);
+            }
             // There may be more calls now than before.
             desk.pump();
         }
@@ -154,7 +184,9 @@ where
         }
         let (settings, penalty) = (&desks.settings, desks.penalty);
         let open = || {
+            let together = inner.sharing.as_ref();
             Arc::new(Desk {
+                together: together.and_then(|sharing| sharing.together(account, settings)),
                 book: Mutex::new(Book::new(settings, penalty, now)),
                 clock: inner.clock.clone(),
                 tasks: inner.tasks.clone(),
@@ -187,7 +219,7 @@ where
 
 impl<K, L> Desk<K, L>
 where
-    K: Clone + Eq + Hash + Send + 'static,
+    K: Clone + Eq + Hash + Send + Sync + 'static,
     L: Clone + Send + 'static,
 {
     /// The book, to look up and write in. Whoever wrote in it pumps.
@@ -200,11 +232,21 @@ where
         self.book().open_debt()
     }
 
+    /// For how long the account makes no call.
+    pub fn paused_for(&self, now: Instant) -> Duration {
+        let pause = self.book().limit.pause();
+        pause.map_or(Duration::ZERO, |pause| {
+            pause.until.saturating_duration_since(now)
+        })
+    }
+
     /// Lets go what may go now, and sees to it that somebody wakes when the next call may.
     pub fn pump(self: &Arc<Self>) {
         let mut book = self.book();
         let now = self.clock.now();
-        book.pump(now);
+        if !self.is_together() {
+            self.pump_alone(&mut book, now);
+        }
         if book.wake(now).is_none() {
             return;
         }
@@ -217,10 +259,13 @@ where
 
     async fn drive(self: Arc<Self>) {
         loop {
+            let together = self.pump_together().await;
             let wake = {
                 let mut book = self.book();
                 let now = self.clock.now();
-                book.pump(now);
+                if !together {
+                    self.pump_alone(&mut book, now);
+                }
                 let Some(wake) = book.wake(now) else {
                     book.driven = false;
                     return;
@@ -238,25 +283,30 @@ where
 
 /// The right to make one call. It says how the call ended, or gives it back when it is dropped without a word.
 pub struct Permit {
-    call: Mutex<Option<Call>>,
+    call: Mutex<Option<(Call, Option<Grant>)>>,
     account: Arc<dyn Account>,
 }
 
 /// What a permit knows of its desk.
 trait Account: Send + Sync {
-    fn ended(self: Arc<Self>, call: Call, outcome: Option<Outcome>) -> Duration;
-    fn another(&self) -> Option<Call>;
+    fn ended(
+        self: Arc<Self>,
+        call: Call,
+        grant: Option<Grant>,
+        outcome: Option<Outcome>,
+    ) -> Duration;
+    fn another(self: Arc<Self>) -> BoxFuture<'static, Option<(Call, Option<Grant>)>>;
 }
 
 impl Permit {
-    /// For a call that the book let go.
-    pub fn new<K, L>(desk: &Arc<Desk<K, L>>, call: Call) -> Self
+    /// For a call that the book let go, and the other replicas where they know of it.
+    pub fn new<K, L>(desk: &Arc<Desk<K, L>>, call: Call, grant: Option<Grant>) -> Self
     where
-        K: Clone + Eq + Hash + Send + 'static,
+        K: Clone + Eq + Hash + Send + Sync + 'static,
         L: Clone + Send + 'static,
     {
         Self {
-            call: Mutex::new(Some(call)),
+            call: Mutex::new(Some((call, grant))),
             account: desk.clone(),
         }
     }
@@ -264,16 +314,16 @@ impl Permit {
     /// The call ended. Tells for how long the account makes none now.
     pub fn ended(&self, outcome: Outcome) -> Duration {
         match locked(&self.call).take() {
-            Some(call) => self.account.clone().ended(call, Some(outcome)),
+            Some((call, grant)) => self.account.clone().ended(call, grant, Some(outcome)),
             None => Duration::ZERO,
         }
     }
 
     /// One for another call, if it may go at once.
-    pub fn another(&self) -> Option<Self> {
-        let call = self.account.another()?;
+    pub async fn another(&self) -> Option<Self> {
+        let another = self.account.clone().another().await?;
         Some(Self {
-            call: Mutex::new(Some(call)),
+            call: Mutex::new(Some(another)),
             account: self.account.clone(),
         })
     }
@@ -281,8 +331,8 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(call) = locked(&self.call).take() {
-            self.account.clone().ended(call, None);
+        if let Some((call, grant)) = locked(&self.call).take() {
+            self.account.clone().ended(call, grant, None);
         }
     }
 }
@@ -295,10 +345,15 @@ impl fmt::Debug for Permit {
 
 impl<K, L> Account for Desk<K, L>
 where
-    K: Clone + Eq + Hash + Send + 'static,
+    K: Clone + Eq + Hash + Send + Sync + 'static,
     L: Clone + Send + 'static,
 {
-    fn ended(self: Arc<Self>, call: Call, outcome: Option<Outcome>) -> Duration {
+    fn ended(
+        self: Arc<Self>,
+        call: Call,
+        grant: Option<Grant>,
+        outcome: Option<Outcome>,
+    ) -> Duration {
         let mut book = self.book();
         let now = self.clock.now();
         match outcome {
@@ -308,15 +363,25 @@ where
         let pause = book.limit.pause();
         let paused_for = pause.map_or(Duration::ZERO, |p| p.until.saturating_duration_since(now));
         drop(book);
+        if let Some(grant) = grant {
+            self.tasks.spawn(self.clone().settle(grant, outcome));
+        }
         self.pump();
         paused_for
     }
 
-    fn another(&self) -> Option<Call> {
-        let mut book = self.book();
-        let now = self.clock.now();
-        let slot = book.limit.slot(Kind::Miss, now)?;
-        (slot <= now).then(|| book.limit.send(Kind::Miss, now))
+    fn another(self: Arc<Self>) -> BoxFuture<'static, Option<(Call, Option<Grant>)>> {
+        Box::pin(async move {
+            match self.ask_for_another().await {
+                Ok(another) => another,
+                Err(Away) => {
+                    let mut book = self.book();
+                    let now = self.clock.now();
+                    let slot = book.limit.slot(Kind::Miss, now)?;
+                    (slot <= now).then(|| (book.limit.send(Kind::Miss, now), None))
+                }
+            }
+        })
     }
 }
 

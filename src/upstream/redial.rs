@@ -4,38 +4,58 @@
 //! It stands above everything that makes up a call, because the second one is a call like the first: it has a token
 //! of its own and is counted on its own. Where the allowance has no second one at once, there is none.
 
-use std::future::{Ready, ready};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use tower::retry::{Policy, RetryLayer};
+use futures_util::future::BoxFuture;
+use tower::util::ServiceExt;
+use tower::{Layer, Service, layer};
 
 use super::Fetch;
 use crate::contacts::Page;
 use crate::error::Error;
 
 /// The rung.
-pub fn layer() -> RetryLayer<Redial> {
-    RetryLayer::new(Redial)
+pub fn layer<S>() -> impl Layer<S, Service = Redial<S>> + Clone {
+    layer::layer_fn(|inner| Redial { inner })
 }
 
-/// Which results are worth a second call: one of them, once.
-#[derive(Clone, Copy, Debug)]
-pub struct Redial;
+/// See [`layer()`].
+#[derive(Clone, Debug)]
+pub struct Redial<S> {
+    inner: S,
+}
 
-impl Policy<Fetch, Page, Error> for Redial {
-    type Future = Ready<()>;
+impl<S> Service<Fetch> for Redial<S>
+where
+    S: Service<Fetch, Response = Page, Error = Error> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Page;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Page, Error>>;
 
-    fn retry(&mut self, fetch: &mut Fetch, result: &mut Result<Page, Error>) -> Option<Ready<()>> {
-        if fetch.redial || !matches!(result, Err(Error::ConnectionLost)) {
-            return None;
-        }
-        // The vendor may have counted the first one, so this is a second.
-        fetch.permit = Arc::new(fetch.permit.another()?);
-        fetch.redial = true;
-        Some(ready(()))
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn clone_request(&mut self, fetch: &Fetch) -> Option<Fetch> {
-        Some(fetch.clone())
+    fn call(&mut self, fetch: Fetch) -> Self::Future {
+        let inner = self.inner.clone();
+        Box::pin(async move {
+            let page = inner.clone().oneshot(fetch.clone()).await;
+            if fetch.redial || !matches!(page, Err(Error::ConnectionLost)) {
+                return page;
+            }
+            // The vendor may have counted the first one, so this is a second.
+            let Some(permit) = fetch.permit.another().await else {
+                return page;
+            };
+            let again = Fetch {
+                permit: Arc::new(permit),
+                redial: true,
+                ..fetch
+            };
+            inner.oneshot(again).await
+        })
     }
 }

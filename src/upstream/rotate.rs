@@ -70,7 +70,7 @@ where
             let Some(by) = credential.second(fetch.by, clock.now()) else {
                 return page;
             };
-            let Some(permit) = fetch.permit.another() else {
+            let Some(permit) = fetch.permit.another().await else {
                 return page;
             };
             let stream = stream.clone();

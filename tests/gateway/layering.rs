@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules, outermost first. Each may use those below it in this table, and no other.
-const TIERS: [(&str, &str); 16] = [
+const TIERS: [(&str, &str); 17] = [
     ("main", "flags, then one call; exit codes"),
     ("cli", "the subcommands, a function each"),
     ("server", "binds the ports, serves connections, drains"),
@@ -15,6 +15,7 @@ const TIERS: [(&str, &str); 16] = [
     ("edge", "HTTP in, HTTP out, never an error out"),
     ("cache", "an ask in, a page out: from memory where it may"),
     ("upstream", "a page's key in, a page out: one signed call"),
+    ("fleet", "what replicas share; nothing else knows Redis"),
     ("contacts", "the vocabulary of all of them"),
     ("error", "everything that can go wrong with a request"),
     ("gcra", "so many a minute, evenly"),

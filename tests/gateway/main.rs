@@ -19,6 +19,7 @@ mod conditions;
 mod corpus;
 mod dashboard;
 mod failures;
+mod fleet;
 mod forgetting;
 mod forwarding;
 mod layering;

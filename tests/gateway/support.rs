@@ -27,6 +27,7 @@ pub(crate) mod connection;
 pub(crate) mod living;
 pub(crate) mod process;
 pub(crate) mod prometheus;
+pub(crate) mod redis;
 mod wire;
 
 pub(crate) const STREAM: &str = "st-0603182c-7ffb-53c3-b307-47ca14b90001";

@@ -17,9 +17,42 @@ use super::ledger::{Debt, Ledger};
 use super::limit::{Call, Cause, Kind, Limit, Outcome};
 use super::turns::Turns;
 use crate::error::Error;
+use crate::fleet::Grant;
 
-/// Makes a call, which is a flight from then on; nothing if it is no longer wanted. It is told the flight's number.
-pub type Launch<L> = Box<dyn FnOnce(Call, u64) -> Option<L> + Send>;
+/// Begins a flight; nothing if it is no longer wanted. It is told the flight's number.
+pub type Launch<L> = Box<dyn FnOnce(Go, u64) -> Option<L> + Send>;
+
+/// How a flight begins.
+#[derive(Clone, Debug)]
+pub enum Go {
+    /// With a call, and the right to it where the other replicas know of it.
+    Call(Call, Option<Grant>),
+    /// Without: another replica makes the call, and has until then, or has made it.
+    Elsewhere(Instant),
+}
+
+impl Go {
+    /// The call, where there is one.
+    pub fn call(&self) -> Option<Call> {
+        match self {
+            Self::Call(call, _) => Some(*call),
+            Self::Elsewhere(_) => None,
+        }
+    }
+}
+
+/// A call that would go, if the other replicas have nothing against it.
+#[derive(Clone, Debug)]
+pub(super) struct Wish<K> {
+    pub(super) key: K,
+    pub(super) kind: Kind,
+    /// Whose turn it is.
+    caller: Option<Arc<str>>,
+    /// The version of the page that is in memory.
+    pub(super) known: u64,
+    /// The place of its debt in the ledger, and what is owed.
+    pub(super) debt: Option<(usize, u64)>,
+}
 
 /// What a caller who waits is told in the end: the flight, and whether it is the first of those who waited for it.
 pub type Told<L> = Result<(L, bool), Error>;
@@ -48,6 +81,8 @@ pub struct Book<K, L> {
     cold: HashMap<K, Arc<Debt>>,
     flights: HashMap<K, (u64, L)>,
     turns: Turns,
+    /// The other replicas let no call of these kinds go before.
+    held: [Option<Instant>; 2],
     last_id: u64,
     /// Somebody wakes up when the next call may go.
     pub(super) driven: bool,
@@ -58,6 +93,8 @@ struct Waiting<L> {
     callers: Vec<Waiter<L>>,
     /// The sum of their shares.
     shares: u64,
+    /// The version of the page that is in memory and will not do.
+    known: u64,
     launch: Launch<L>,
 }
 
@@ -70,6 +107,7 @@ struct Waiter<L> {
 struct Want<K, L> {
     key: K,
     debt: Weak<Debt>,
+    known: u64,
     launch: Launch<L>,
 }
 
@@ -91,6 +129,7 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
             cold: HashMap::new(),
             flights: HashMap::new(),
             turns: Turns::new(settings.window),
+            held: [None; 2],
             last_id: 0,
             driven: false,
         }
@@ -144,6 +183,7 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
             let waiting = Waiting {
                 callers: Vec::new(),
                 shares: 0,
+                known: 0,
                 launch,
             };
             self.waiting.insert(key.clone(), waiting);
@@ -193,9 +233,20 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
         let want = Want {
             key: key.clone(),
             debt: Arc::downgrade(debt),
+            known: 0,
             launch,
         };
         self.wanted.insert(debt.place(), want);
+    }
+
+    /// Of a key that is waited for, or wanted by this debt, the page of this version is in memory.
+    pub fn knows(&mut self, key: &K, debt: Option<&Debt>, version: u64) {
+        if let Some(waiting) = self.waiting.get_mut(key) {
+            waiting.known = version;
+        }
+        if let Some(want) = debt.and_then(|debt| self.wanted.get_mut(&debt.place())) {
+            want.known = version;
+        }
     }
 
     /// A flight is over. `debt`: of the page that was in memory before. A key that is not in memory is no longer wanted if
@@ -262,8 +313,8 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
 
     /// When to pump again, if nothing happens before.
     pub fn wake(&self, now: Instant) -> Option<Instant> {
-        let miss = (!self.waiting.is_empty()).then(|| self.limit.slot(Kind::Miss, now));
-        let refresh = (!self.wanted.is_empty()).then(|| self.limit.slot(Kind::Refresh, now));
+        let miss = (!self.waiting.is_empty()).then(|| self.slot(Kind::Miss, now));
+        let refresh = (!self.wanted.is_empty()).then(|| self.slot(Kind::Refresh, now));
         // What could go and did not leaves room for others. That changes when calls leave the window, and by itself.
         let held = |slot: Instant| match slot > now {
             true => slot,
@@ -298,8 +349,14 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
         idle && self.cold.is_empty() && self.ledger.is_empty() && self.limit.is_forgettable(now)
     }
 
+    /// The earliest moment when a call may go, as far as is known here.
+    fn slot(&self, kind: Kind, now: Instant) -> Option<Instant> {
+        let slot = self.limit.slot(kind, now)?;
+        Some(self.held[kind as usize].map_or(slot, |held| slot.max(held)))
+    }
+
     fn may_go(&self, kind: Kind, now: Instant) -> bool {
-        let free = self.limit.slot(kind, now).is_some_and(|slot| slot <= now);
+        let free = self.slot(kind, now).is_some_and(|slot| slot <= now);
         free && match kind {
             Kind::Miss => true,
             Kind::Refresh => {
@@ -313,17 +370,29 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
     /// When a call may go for a caller, if so many others go before those that wait.
     fn slot_for(&self, asker: &Asker, further: usize, now: Instant) -> Option<Instant> {
         let (before, own) = self.turns.before(asker);
-        let slot = self.limit.slot_after(before + further, now)?;
+        let mut slot = self.limit.slot_after(before + further, now)?;
+        if let Some(held) = self.held[Kind::Miss as usize] {
+            slot = slot.max(held);
+        }
         let spent = (self.limit.in_window(now), self.limit.whole());
         Some(slot.max(self.turns.slot(&asker.caller, own + further, spent, now)))
     }
 
     /// Tells whether there was one to launch.
     fn launch_a_miss(&mut self, now: Instant) -> bool {
+        match self.next_miss(now) {
+            Some(wish) => {
+                self.go(&wish, None, now);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The key that would be fetched next of those that callers wait for.
+    fn next_miss(&mut self, now: Instant) -> Option<Wish<K>> {
         let (spent, limit) = (self.limit.in_window(now), self.limit.whole());
-        let Some(caller) = self.turns.next(spent, limit, now) else {
-            return false;
-        };
+        let caller = self.turns.next(spent, limit, now)?;
         let penalty = self.penalty.as_millis() as u64;
         let debt = |key: &K, waiting: &Waiting<L>| {
             let cold = self.cold.get(key).map_or(0, |debt| debt.owed());
@@ -332,71 +401,153 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
             (debt, Reverse(waiting.callers.first().map(|w| w.id)))
         };
         let its = |waiting: &Waiting<L>| waiting.callers.iter().any(|w| w.asker.caller == caller);
-        let key = self
+        let (key, waiting) = self
             .waiting
             .iter()
             .filter(|(_, waiting)| its(waiting))
-            .max_by_key(|(key, waiting)| debt(key, waiting))
-            .map(|(key, _)| key.clone());
-        let Some((key, waiting)) = key.and_then(|key| self.waiting.remove_entry(&key)) else {
-            return false;
-        };
-        for (n, waiter) in waiting.callers.iter().enumerate() {
-            self.turns.waits_no_more(&waiter.asker, n == 0);
-        }
-        if let Some((call, flight)) = self.launch(&key, waiting.launch, Kind::Miss, now) {
-            self.turns.took(&caller, call.number, now);
-            for (n, waiter) in waiting.callers.into_iter().enumerate() {
-                let _ = waiter.tell.send(Ok((flight.clone(), n == 0)));
-            }
-        }
-        true
+            .max_by_key(|(key, waiting)| debt(key, waiting))?;
+        Some(Wish {
+            key: key.clone(),
+            kind: Kind::Miss,
+            known: waiting.known,
+            debt: None,
+            caller: Some(caller),
+        })
     }
 
     /// Tells whether there was one to launch.
     fn launch_a_refresh(&mut self, now: Instant) -> bool {
-        let Some(place) = self.ledger.greatest() else {
-            // What is left belongs to pages that are gone.
-            self.wanted.retain(|_, want| want.debt.strong_count() > 0);
-            return false;
-        };
-        let Some(want) = self.wanted.remove(&place) else {
-            // Whoever served the page is on its way here with the rest.
-            return false;
-        };
-        if let Some(debt) = want.debt.upgrade() {
-            debt.claim();
-            if self
-                .launch(&want.key, want.launch, Kind::Refresh, now)
-                .is_none()
-            {
-                debt.release();
+        match self.next_refresh() {
+            Some(wish) => {
+                self.go(&wish, None, now);
+                true
             }
+            None => false,
         }
-        true
     }
 
-    fn launch(
-        &mut self,
-        key: &K,
-        launch: Launch<L>,
-        kind: Kind,
-        now: Instant,
-    ) -> Option<(Call, L)> {
+    /// The key that would be refreshed next.
+    fn next_refresh(&mut self) -> Option<Wish<K>> {
+        loop {
+            let Some(place) = self.ledger.greatest() else {
+                // What is left belongs to pages that are gone.
+                self.wanted.retain(|_, want| want.debt.strong_count() > 0);
+                return None;
+            };
+            // If there is none, whoever served the page is on its way here with the rest.
+            let want = self.wanted.get(&place)?;
+            let Some(debt) = want.debt.upgrade() else {
+                self.wanted.remove(&place);
+                continue;
+            };
+            return Some(Wish {
+                key: want.key.clone(),
+                kind: Kind::Refresh,
+                known: want.known,
+                debt: Some((place, debt.owed())),
+                caller: None,
+            });
+        }
+    }
+
+    /// The call that would go next, if one may as far as is known here. Those for whom none will in time are told.
+    pub(super) fn next_wish(&mut self, now: Instant) -> Option<Wish<K>> {
+        self.turn_away_the_late(now);
+        if self.waiting.is_empty() {
+            self.turns.clear();
+        } else if self.may_go(Kind::Miss, now)
+            && let Some(wish) = self.next_miss(now)
+        {
+            return Some(wish);
+        }
+        if !self.wanted.is_empty() && self.may_go(Kind::Refresh, now) {
+            return self.next_refresh();
+        }
+        None
+    }
+
+    /// A call goes, with the right to it where the other replicas know of it. Tells whether it was still wanted.
+    pub(super) fn go(&mut self, wish: &Wish<K>, grant: Option<Grant>, now: Instant) -> bool {
+        let call = self.limit.send(wish.kind, now);
+        if let Some(grant) = &grant {
+            self.limit.name_latest(grant.member.clone());
+        }
+        let began = self.begin(wish, Go::Call(call, grant));
+        match &wish.caller {
+            Some(caller) if began => self.turns.took(caller, call.number, now),
+            Some(_) | None => {}
+        }
+        if !began {
+            self.limit.give_back(call);
+        }
+        began
+    }
+
+    /// Another replica makes the call, and has until then, or has made it.
+    pub(super) fn is_elsewhere(&mut self, wish: &Wish<K>, until: Instant) {
+        self.begin(wish, Go::Elsewhere(until));
+    }
+
+    /// No call of this kind goes before.
+    pub(super) fn hold(&mut self, kind: Kind, until: Instant) {
+        self.held[kind as usize] = Some(until);
+    }
+
+    /// Whatever held calls back may be over.
+    pub(super) fn hold_no_more(&mut self) {
+        self.held = [None; 2];
+    }
+
+    /// A flight begins. Tells whether it was still wanted.
+    fn begin(&mut self, wish: &Wish<K>, go: Go) -> bool {
+        match wish.debt {
+            None => {
+                let Some(waiting) = self.waiting.remove(&wish.key) else {
+                    return false;
+                };
+                for (n, waiter) in waiting.callers.iter().enumerate() {
+                    self.turns.waits_no_more(&waiter.asker, n == 0);
+                }
+                let Some(flight) = self.launch(&wish.key, waiting.launch, go) else {
+                    return false;
+                };
+                for (n, waiter) in waiting.callers.into_iter().enumerate() {
+                    let _ = waiter.tell.send(Ok((flight.clone(), n == 0)));
+                }
+                true
+            }
+            Some((place, _)) => {
+                let wanted = self.wanted.get(&place);
+                if wanted.is_none_or(|want| want.key != wish.key) {
+                    return false;
+                }
+                let Some((want, debt)) = self.wanted.remove(&place).and_then(|want| {
+                    let debt = want.debt.upgrade()?;
+                    Some((want, debt))
+                }) else {
+                    return false;
+                };
+                debt.claim();
+                let began = self.launch(&wish.key, want.launch, go).is_some();
+                if !began {
+                    debt.release();
+                }
+                began
+            }
+        }
+    }
+
+    fn launch(&mut self, key: &K, launch: Launch<L>, go: Go) -> Option<L> {
         self.last_id += 1;
         let id = self.last_id;
-        let call = self.limit.send(kind, now);
-        let Some(flight) = launch(call, id) else {
-            self.limit.give_back(call);
-            return None;
-        };
+        let flight = launch(go, id)?;
         self.flights.insert(key.clone(), (id, flight.clone()));
-        Some((call, flight))
+        Some(flight)
     }
 
     /// Whose end comes first has to go first.
     fn turn_away_the_late(&mut self, now: Instant) {
-        let slot = self.limit.slot(Kind::Miss, now);
+        let slot = self.slot(Kind::Miss, now);
         let mut gone = 0;
         while let Some((until, id, key)) = self.ends.pop_front() {
             let waits = |waiting: &Waiting<L>| {

@@ -6,9 +6,11 @@
 //! learns how much is really ours.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Settings;
+use super::mirror::Alone;
 use crate::upstream::refusal::Refusal;
 
 /// What a call is for. Who waits for a page comes before whoever has an old one.
@@ -63,36 +65,48 @@ pub struct Call {
     pub(super) number: u64,
 }
 
+/// A call that went.
+#[derive(Clone, Debug)]
+pub(super) struct Sent {
+    pub(super) at: Instant,
+    /// What the other replicas know it by.
+    pub(super) name: Option<Arc<str>>,
+    /// Nobody knows whether it went.
+    pub(super) guessed: bool,
+}
+
 /// One account's calls.
 #[derive(Clone, Debug)]
 pub struct Limit {
-    settings: Settings,
-    limit: f64,
-    ceiling: f64,
-    /// When calls went, the latest last. What is older than the window is dropped when the next one goes.
-    log: VecDeque<Instant>,
-    hour: VecDeque<Instant>,
-    pause: Option<Pause>,
+    pub(super) settings: Settings,
+    pub(super) limit: f64,
+    pub(super) ceiling: f64,
+    /// Calls, the latest last. What is older than the window is dropped when the next one goes.
+    pub(super) log: VecDeque<Sent>,
+    pub(super) hour: VecDeque<Instant>,
+    pub(super) pause: Option<Pause>,
     /// Pauses so far. A probe ends the one it was sent in, and no later one.
     pauses: u64,
     /// The call that ends the pause is out.
-    probing: bool,
+    pub(super) probing: bool,
     /// What was refused since a call was last answered after a pause, and how often the pause was doubled, as a factor.
     refused: Option<(Refusal, u32)>,
     began_at: Instant,
     sent: u64,
     /// When the latest refresh was due.
-    last_refresh: Option<Instant>,
+    pub(super) last_refresh: Option<Instant>,
     grown_at: Instant,
-    refused_at: Option<Instant>,
-    refusals: u64,
+    pub(super) refused_at: Option<Instant>,
+    pub(super) refusals: u64,
     /// The limit was reached since it last grew, which is the only evidence that more would be used.
     reached: bool,
-    failures: u32,
+    pub(super) failures: u32,
+    /// While nothing is heard of the other replicas.
+    pub(super) alone: Option<Alone>,
 }
 
 /// For so long a refusal makes us careful.
-const CAREFUL: Duration = Duration::from_secs(600);
+pub(super) const CAREFUL: Duration = Duration::from_secs(600);
 /// How much of the limit is left after a refusal.
 const SHRINK: f64 = 0.9;
 /// However few calls were ours when a refusal came, the limit does not fall below this part of itself: after a lull the
@@ -125,11 +139,16 @@ impl Limit {
         let apart = settings.window / spent.max(1);
         let log = (0..spent)
             .rev()
-            .map(|n| now.checked_sub(apart * n + apart / 2));
+            .filter_map(|n| now.checked_sub(apart * n + apart / 2))
+            .map(|at| Sent {
+                at,
+                name: None,
+                guessed: true,
+            });
         Self {
             limit: f64::from(calls),
             ceiling: f64::from(calls),
-            log: log.flatten().collect(),
+            log: log.collect(),
             hour: VecDeque::new(),
             pause: None,
             pauses: 0,
@@ -143,6 +162,7 @@ impl Limit {
             refusals: 0,
             reached: false,
             failures: 0,
+            alone: None,
             settings,
         }
     }
@@ -161,14 +181,19 @@ impl Limit {
         // Of the calls that the window now reaches back to nothing is remembered, so there are as many as there may be.
         let forgotten = now.checked_sub(before.window);
         if let Some(at) = forgotten.filter(|_| self.settings.window > before.window) {
-            let place = self.log.partition_point(|one| *one <= at);
+            let place = self.log.partition_point(|one| one.at <= at);
             for _ in 0..calls {
-                self.log.insert(place, at);
+                let guess = Sent {
+                    at,
+                    name: None,
+                    guessed: true,
+                };
+                self.log.insert(place, guess);
             }
         }
         match (before.hourly, self.settings.hourly) {
             (_, 0) => self.hour.clear(),
-            (0, _) => self.hour.clone_from(&self.log),
+            (0, _) => self.hour = self.log.iter().map(|sent| sent.at).collect(),
             (_, _) => {}
         }
     }
@@ -179,17 +204,16 @@ impl Limit {
             return None;
         }
         let mut slot = self.pause.map_or(now, |pause| pause.until.max(now));
-        if let Some(first) = self.first_of(self.cap(kind)) {
-            slot = slot.max(first + self.settings.window);
-        }
+        slot = slot.max(self.room(self.cap(kind), now));
         if self.settings.hourly > 0 {
-            let most = self.less_reserve(self.settings.hourly as usize, kind);
+            let most = self.less_reserve(self.settings.hourly as usize, kind) / self.weight(now);
+            let most = most.max(1);
             let nth = self.hour.len().checked_sub(most);
             slot = nth.map_or(slot, |nth| slot.max(self.hour[nth] + HOUR));
         }
         // While somebody else spends there are no bursts, of misses neither. At other times only refreshes are paced.
         let before = match kind {
-            _ if self.is_careful(now) => self.log.back().copied(),
+            _ if self.is_careful(now) => self.log.back().map(|sent| sent.at),
             Kind::Refresh => self.last_refresh,
             Kind::Miss => None,
         };
@@ -217,11 +241,15 @@ impl Limit {
         while self
             .log
             .front()
-            .is_some_and(|at| now.duration_since(*at) >= window)
+            .is_some_and(|sent| now.duration_since(sent.at) >= window)
         {
             self.log.pop_front();
         }
-        self.log.push_back(now);
+        self.log.push_back(Sent {
+            at: now,
+            name: None,
+            guessed: false,
+        });
         if self.settings.hourly > 0 {
             while self
                 .hour
@@ -249,10 +277,11 @@ impl Limit {
 
     /// A call did not go after all.
     pub fn give_back(&mut self, call: Call) {
-        for log in [&mut self.log, &mut self.hour] {
-            if let Some(place) = log.iter().rposition(|at| *at == call.at) {
-                log.remove(place);
-            }
+        if let Some(place) = self.log.iter().rposition(|sent| sent.at == call.at) {
+            self.log.remove(place);
+        }
+        if let Some(place) = self.hour.iter().rposition(|at| *at == call.at) {
+            self.hour.remove(place);
         }
         if call.kind == Kind::Refresh && self.last_refresh == Some(call.at) {
             // The one before went long enough ago, or this one would not have been let go.
@@ -378,15 +407,23 @@ impl Limit {
 
     /// Calls in the window now.
     pub fn in_window(&self, now: Instant) -> usize {
+        let in_window = self.log.range(self.first_in_window(now)..);
+        match self.alone {
+            None => in_window.len(),
+            Some(_) => in_window.map(|sent| self.weight(sent.at)).sum(),
+        }
+    }
+
+    fn first_in_window(&self, now: Instant) -> usize {
         let window = self.settings.window;
-        let gone = |at: &Instant| now.saturating_duration_since(*at) >= window;
-        self.log.len() - self.log.partition_point(gone)
+        let gone = |sent: &Sent| now.saturating_duration_since(sent.at) >= window;
+        self.log.partition_point(gone)
     }
 
     /// When the first of the calls in the window leaves it.
     pub(super) fn next_leaves(&self, now: Instant) -> Option<Instant> {
-        let first = self.log.len() - self.in_window(now);
-        self.log.get(first).map(|at| *at + self.settings.window)
+        let first = self.log.get(self.first_in_window(now))?;
+        Some(first.at + self.settings.window)
     }
 
     /// Calls that were refused.
@@ -400,7 +437,7 @@ impl Limit {
             at.is_none_or(|at| now.saturating_duration_since(*at) >= for_)
         };
         let over = self.pause.map(|pause| pause.until);
-        past(self.log.back(), self.settings.window)
+        past(self.log.back().map(|sent| &sent.at), self.settings.window)
             && past(self.hour.back(), HOUR)
             && past(over.as_ref(), CAREFUL)
             && !self.probing
@@ -453,7 +490,8 @@ impl Limit {
     }
 
     fn pace(&self) -> Duration {
-        self.settings.window / self.whole() as u32
+        let weight = self.alone.map_or(1, |alone| alone.replicas);
+        self.settings.window * weight / self.whole() as u32
     }
 
     /// When a refresh that goes now was due: whoever is to wake wakes a little late, and that is not to add up.
@@ -476,9 +514,23 @@ impl Limit {
         (calls - reserve).max(1)
     }
 
-    /// The first of the latest `n` calls.
-    fn first_of(&self, n: usize) -> Option<Instant> {
-        self.log.len().checked_sub(n).map(|at| self.log[at])
+    /// When there is room for another call among so many. Where there is never any: not for a window.
+    fn room(&self, cap: usize, now: Instant) -> Instant {
+        let window = self.settings.window;
+        let Some(alone) = self.alone else {
+            let first = self.log.len().checked_sub(cap);
+            return first.map_or(now, |first| self.log[first].at + window);
+        };
+        let mut taken = alone.replicas as usize;
+        if taken > cap {
+            return now + window;
+        }
+        // The latest that has to leave.
+        let leaves = self.log.iter().rev().find(|sent| {
+            taken += self.weight(sent.at);
+            taken > cap
+        });
+        leaves.map_or(now, |sent| sent.at + window)
     }
 }
 
@@ -506,6 +558,7 @@ mod tests {
             pause: Duration::from_secs(6),
             floor: 20.try_into().unwrap(),
             hourly: 0,
+            fleet_size: std::num::NonZeroU32::MIN,
         };
         let start = Clock::system().now();
         let mut limit = Limit::new(settings, start);

@@ -217,7 +217,8 @@ impl World {
 
     fn launch(&self, key: u32) -> Launch<u64> {
         let launched = self.launched.clone();
-        Box::new(move |call, id| {
+        Box::new(move |go, id| {
+            let call = go.call()?;
             locked(&launched).push((key, call, id));
             Some(id)
         })
@@ -376,6 +377,7 @@ fn run(load: &Load) -> [f64; 4] {
         pause: Duration::from_secs(60),
         floor: NonZeroU32::new(20).unwrap(),
         hourly: 0,
+        fleet_size: NonZeroU32::MIN,
     };
     let mut world = World {
         start,

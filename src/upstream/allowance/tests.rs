@@ -13,11 +13,11 @@ use super::limit::Call;
 use super::{Book, Settings};
 use crate::clock::Clock;
 
-fn seconds(seconds: f64) -> Duration {
+pub(super) fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         calls: NonZeroU32::new(59).unwrap(),
         window: seconds(61.0),
@@ -26,6 +26,7 @@ fn settings() -> Settings {
         pause: seconds(60.0),
         floor: NonZeroU32::new(20).unwrap(),
         hourly: 0,
+        fleet_size: NonZeroU32::MIN,
     }
 }
 
@@ -55,7 +56,8 @@ struct Sky(Arc<Mutex<Vec<Sent>>>);
 impl Sky {
     fn launch(&self, key: u32) -> Launch<u64> {
         let sky = self.0.clone();
-        Box::new(move |call, id| {
+        Box::new(move |go, id| {
+            let call = go.call()?;
             sky.lock().unwrap().push(Sent { key, call, id });
             Some(id)
         })

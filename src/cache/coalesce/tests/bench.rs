@@ -7,9 +7,11 @@ use std::num::NonZeroU32;
 use std::sync::Mutex;
 
 use super::super::*;
-use crate::cache::store::Forget;
+use crate::cache::store::Store;
 use crate::cache::test_pages::{accounts, key, rules};
-use crate::contacts::Caller;
+use crate::clock::Clock;
+use crate::contacts::{Caller, Forget};
+use crate::fleet::Fleet;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Traces;
 use crate::upstream::Reason;
@@ -49,11 +51,17 @@ impl Bench {
             rules: rules(),
             upstream: BoxCloneSyncService::new(below),
         });
+        let accounts = accounts(&clock, &tasks);
+        let lookups = Lookups::new(
+            store.clone(),
+            Fleet::alone(),
+            accounts,
+            clock,
+            Duration::ZERO,
+        );
         let fetches = Fetches::from(Source {
             ways,
-            store: store.clone(),
-            accounts: accounts(&clock, &tasks),
-            clock,
+            lookups: Arc::new(lookups),
             tasks: tasks.clone(),
             traces: Traces::default(),
         });
@@ -110,7 +118,12 @@ impl Bench {
     /// That nothing is under way and nobody is waited for.
     pub(super) async fn is_at_rest(&self) {
         settle().await;
-        let desk = self.fetches.0.accounts.desk(&key("cl-1").list.account);
+        let desk = self
+            .fetches
+            .0
+            .lookups
+            .accounts
+            .desk(&key("cl-1").list.account);
         let book = desk.book();
         assert_eq!((book.waiting(), book.wanted()), (0, 0));
         assert!(book.flight(&(key("cl-1"), none())).is_none());

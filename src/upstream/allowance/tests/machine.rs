@@ -376,6 +376,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
         pause: seconds(9.0),
         floor: NonZeroU32::new(floor.min(calls)).unwrap(),
         hourly: if hourly == 0 { calls * 2 } else { 0 },
+        fleet_size: NonZeroU32::MIN,
     })
 }
 

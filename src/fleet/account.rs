@@ -1,0 +1,459 @@
+//! An account that replicas share: whether a call may go now, and that nobody else fetches the same page.
+//!
+//! Each decision is one atomic script by the store's clock. What it says of the account comes back with every answer, and
+//! is told to those who listen, so that a replica asks only when it has reason to think that a call may go.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::landings::Landing;
+use super::pages::Start;
+use super::script::{Reply, Script, arguments};
+use super::{Away, Fleet, Shared};
+use crate::contacts::{AccountId, Forwarded, PageKey};
+
+/// The rules of the account's allowance, as far as replicas have to agree.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// A call counts for so long.
+    pub window: Duration,
+    /// Calls in it at most.
+    pub calls: u32,
+    /// Of them, those for which somebody waits.
+    pub reserve: u32,
+    /// Calls in an hour at most; 0: any number.
+    pub hourly: u32,
+    /// Learning never goes below.
+    pub floor: u32,
+    /// The rest after a refusal.
+    pub pause: Duration,
+    /// For so long a refusal makes careful.
+    pub careful: Duration,
+    /// A call takes no longer than this.
+    pub lease: Duration,
+}
+
+/// One account among replicas. Clones share it.
+#[derive(Clone)]
+pub struct Account(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    name: String,
+    rules: Mutex<Rules>,
+    /// What the store's record of it is called: another one if the store has lost the first.
+    epoch: Mutex<String>,
+    /// The calls that went before are known.
+    since: AtomicU64,
+    /// The store's time less ours, in milliseconds, where the account's record is.
+    offset: AtomicI64,
+}
+
+/// A call that somebody wants to make.
+#[derive(Clone, Debug)]
+pub struct Wish<'a> {
+    /// For this page; nothing: for one that is this replica's already.
+    pub page: Option<(&'a PageKey, &'a Forwarded)>,
+    /// The version of the page that is known; 0: none.
+    pub known: u64,
+    /// Whether somebody waits for it.
+    pub awaited: bool,
+    /// What is owed for it since it was last said, in milliseconds.
+    pub owed: u64,
+    /// What the call would be called.
+    pub member: Arc<str>,
+}
+
+/// What the store says of a wish.
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// The call may go.
+    Go(Grant),
+    /// Not for so long.
+    Wait(Duration),
+    /// Another replica makes it, and has so long for it.
+    Flying(Duration),
+    /// Another replica has made it: there is a page of this version.
+    Newer(u64),
+    /// The store does not know what this replica knows: see [`Account::join`].
+    Join,
+}
+
+/// The right to make one call.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// What the page that it brings is as good as.
+    pub start: Start,
+    /// What the call is called.
+    pub member: Arc<str>,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was answered.
+    Answered,
+    /// It was refused for a minute's limit.
+    Refused,
+    /// It was refused for an hour's.
+    RefusedForLong,
+    /// It failed.
+    Failed,
+    /// Nothing is known of it.
+    Lost,
+    /// It was not made.
+    Unsent,
+}
+
+/// How an account stands, for all replicas. Times are from now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    /// Calls in a window, as learnt.
+    pub limit: f64,
+    /// Where learning stops for now.
+    pub ceiling: f64,
+    /// Until a pause ends, and whether it is for failures.
+    pub pause: Option<(Duration, bool)>,
+    /// Until a call that is out to end a pause has to be back.
+    pub probing: Duration,
+    /// Since the latest refusal.
+    pub refused: Option<Duration>,
+    /// Since the latest refresh was due.
+    pub refreshed: Option<Duration>,
+    /// Calls that were refused.
+    pub refusals: u64,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Calls, and how long ago they went.
+    pub calls: Vec<(Arc<str>, Duration)>,
+}
+
+/// What is said of an account.
+pub enum News {
+    /// A call went, so long ago.
+    Call(Arc<str>, Duration),
+    /// It stands like this.
+    View(View),
+}
+
+/// Who wants to hear of an account.
+pub type Listener = Box<dyn Fn(News) + Send + Sync>;
+
+/// What a replica knows of an account that the store may not.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// See [`View::limit`].
+    pub limit: f64,
+    /// See [`View::ceiling`].
+    pub ceiling: f64,
+    /// See [`View::refused`].
+    pub refused: Option<Duration>,
+    /// Calls that went, and how long ago.
+    pub calls: Vec<(Arc<str>, Duration)>,
+    /// Calls that may have gone before anybody counted, and how long ago.
+    pub guessed: Vec<Duration>,
+}
+
+impl Fleet {
+    /// An account, if there are other replicas. Whoever listens hears what is said of it.
+    pub fn account(&self, account: &AccountId, rules: Rules) -> Option<Account> {
+        let shared = self.0.as_deref()?.shared.clone();
+        let inner = Inner {
+            name: shared.names.account(account),
+            shared,
+            rules: Mutex::new(rules),
+            epoch: Mutex::default(),
+            since: AtomicU64::new(0),
+            offset: AtomicI64::new(0),
+        };
+        Some(Account(Arc::new(inner)))
+    }
+}
+
+impl Account {
+    /// The number of the connection to the store, while it can be asked.
+    pub fn link(&self) -> Option<u64> {
+        self.0.shared.live()?;
+        self.0.shared.link.number()
+    }
+
+    /// From now on goes by these rules.
+    pub fn go_by(&self, rules: Rules) {
+        *self.0.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
+    fn rules(&self) -> Rules {
+        let rules = self.0.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        rules.clone()
+    }
+
+    /// How many replicas there were when they were last heard of; nothing if they never were.
+    pub fn replicas(&self) -> Option<u32> {
+        let seats = self.0.shared.seats();
+        seats.heard.then_some(seats.size)
+    }
+
+    /// What another call of this replica's is called.
+    pub fn member(&self) -> Arc<str> {
+        let shared = &self.0.shared;
+        format!(
+            "{}.{}",
+            shared.replica,
+            shared.members.fetch_add(1, Relaxed)
+        )
+        .into()
+    }
+
+    /// Hears what is said of the account from now on.
+    ///
+    /// # Errors
+    /// Not before the store is back.
+    pub async fn listen(&self, listener: Listener) -> Result<(), Away> {
+        let Inner { shared, name, .. } = &*self.0;
+        let channel = shared.names.of_account(name, "news");
+        let heard = (self.clone(), listener);
+        shared.listeners().insert(channel.clone(), Arc::new(heard));
+        shared.link.listen(channel).await
+    }
+
+    /// Tells what this replica knows of the account.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn join(&self, known: &Known) -> Result<View, Away> {
+        let Inner {
+            shared,
+            epoch,
+            since,
+            ..
+        } = &*self.0;
+        since.store(0, Relaxed);
+        let ago = known.refused.map_or(-1, |ago| ago.as_millis() as i64);
+        let mut more = arguments![
+            self.member(),
+            known.limit,
+            known.ceiling,
+            ago,
+            known.guessed.len()
+        ];
+        for (member, ago) in &known.calls {
+            more.append(&mut arguments![member, ago.as_millis()]);
+        }
+        for ago in &known.guessed {
+            more.append(&mut arguments![self.member(), ago.as_millis()]);
+        }
+        let (_, _, view, joined) = self
+            .run("join", &shared.scripts.join, Vec::new(), more)
+            .await?;
+        *epoch.lock().unwrap_or_else(PoisonError::into_inner) = joined;
+        Ok(view)
+    }
+
+    /// Whether a call may go.
+    ///
+    /// # Errors
+    /// The store is away, or did not answer in time. It may have let the call go all the same: who asks again by the same
+    /// name is not counted twice.
+    pub async fn ask(&self, wish: &Wish<'_>) -> Result<(Decision, View), Away> {
+        let (Inner { shared, name, .. }, rules) = (&*self.0, self.rules());
+        let start = shared.known().heard;
+        let page = wish
+            .page
+            .map(|(key, sent)| (shared.names.page(key, sent), shared.horizon(&key.list)));
+        let (page, horizon) = page.unzip();
+        let page_name = page.as_ref().map_or("", |page| &page.page);
+        let keys = vec![
+            shared.names.of_account(name, &format!("lease:{page_name}")),
+            shared.names.of_account(name, page_name),
+        ];
+        let more = arguments![
+            if wish.awaited { "m" } else { "r" },
+            wish.member,
+            rules.lease.as_millis(),
+            horizon.unwrap_or(0),
+            wish.known,
+            page_name,
+            wish.owed,
+            start,
+            shared.replica,
+        ];
+        let (word, value, view, _) = self
+            .run("decide", &shared.scripts.decide, keys, more)
+            .await?;
+        let time = Duration::from_millis(value);
+        let decision = match word.as_str() {
+            "go" => Decision::Go(Grant {
+                start: Start {
+                    version: value,
+                    stamp: start,
+                },
+                member: wish.member.clone(),
+            }),
+            "wait" => Decision::Wait(time),
+            "flying" => Decision::Flying(time),
+            "newer" => Decision::Newer(value),
+            _ => Decision::Join,
+        };
+        Ok((decision, view))
+    }
+
+    /// A call has ended.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn settle(&self, member: &str, ended: Ended) -> Result<View, Away> {
+        let (Inner { shared, .. }, rules) = (&*self.0, self.rules());
+        let ended = match ended {
+            Ended::Answered => "a",
+            Ended::Refused => "m",
+            Ended::RefusedForLong => "h",
+            Ended::Failed => "f",
+            Ended::Lost => "l",
+            Ended::Unsent => "u",
+        };
+        let more = arguments![member, ended, rules.floor, rules.pause.as_millis()];
+        let (.., view, _) = self
+            .run("settle", &shared.scripts.settle, Vec::new(), more)
+            .await?;
+        Ok(view)
+    }
+
+    /// Runs one of the account's scripts: its word, its number, how the account stands, and the epoch.
+    async fn run(
+        &self,
+        operation: &'static str,
+        script: &Script,
+        more_keys: Vec<String>,
+        mut more: Vec<Vec<u8>>,
+    ) -> Result<(String, u64, View, String), Away> {
+        let (Inner { shared, name, .. }, rules) = (&*self.0, self.rules());
+        self.link().ok_or(Away)?;
+        let mut keys: Vec<_> = ["calls", "hour", "state", "debts"]
+            .map(|what| shared.names.of_account(name, what))
+            .into();
+        keys.extend(more_keys);
+        let seats = shared.seats();
+        let mut arguments = arguments![
+            self.0.epoch.lock().unwrap_or_else(PoisonError::into_inner),
+            rules.window.as_millis(),
+            rules.calls,
+            rules.reserve,
+            rules.hourly,
+            rules.careful.as_millis(),
+            seats.size.max(1),
+            seats.size.saturating_sub(seats.here),
+            self.0.since.load(Relaxed),
+            shared.names.of_account(name, "news"),
+        ];
+        arguments.append(&mut more);
+        let mut reply = Reply::new(
+            shared
+                .link
+                .run(operation, script, &keys, &arguments)
+                .await?,
+        );
+        let (word, value, epoch) = (reply.next::<String>(), reply.next(), reply.next());
+        let (told, now) = (reply.next::<String>(), reply.next::<u64>());
+        let ((Some(word), Some(value)), (Some(told), Some(now))) = ((word, value), (told, now))
+        else {
+            shared.metrics.shared_error(operation);
+            return Err(Away);
+        };
+        self.0.since.store(now.saturating_sub(1), Relaxed);
+        self.0.offset.store(now as i64 - self.millis(), Relaxed);
+        let mut view = view(&told).ok_or(Away)?;
+        while let (Some(member), Some(at)) = (reply.next::<String>(), reply.next::<f64>()) {
+            let ago = Duration::from_millis(now.saturating_sub(at as u64));
+            view.calls.push((member.into(), ago));
+        }
+        Ok((word, value, view, epoch.unwrap_or_default()))
+    }
+
+    fn millis(&self) -> i64 {
+        let shared = &self.0.shared;
+        shared
+            .clock
+            .now()
+            .saturating_duration_since(shared.began)
+            .as_millis() as i64
+    }
+
+    fn news(&self, said: &str) -> Option<News> {
+        let (kind, rest) = said.split_once(' ')?;
+        match kind {
+            "s" => view(rest).map(News::View),
+            "c" => {
+                let (member, at) = rest.split_once(' ')?;
+                let now = self.millis() + self.0.offset.load(Relaxed);
+                let ago = now.saturating_sub(at.parse().ok()?).max(0);
+                Some(News::Call(
+                    member.into(),
+                    Duration::from_millis(ago.cast_unsigned()),
+                ))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Those who listen, by channel.
+pub(super) type Listeners = HashMap<String, Arc<(Account, Listener)>>;
+
+impl Shared {
+    /// What was said in an account's channel.
+    pub(super) fn said(&self, channel: &str, said: &str) {
+        let mut words = said.splitn(3, ' ');
+        match (words.next(), words.next()) {
+            (Some(kind @ ("l" | "f")), Some(page)) => {
+                let landing = Landing {
+                    page: page.to_owned(),
+                    problem: (kind == "f").then(|| words.next().unwrap_or_default().to_owned()),
+                };
+                // Nobody may be waiting for any.
+                let _ = self.landings.send(landing);
+            }
+            _ => {
+                let listener = self.listeners().get(channel).cloned();
+                if let Some((account, listener)) = listener.as_deref()
+                    && let Some(news) = account.news(said)
+                {
+                    listener(news);
+                }
+            }
+        }
+    }
+}
+
+/// Reads what a script tells.
+fn view(told: &str) -> Option<View> {
+    let mut words = told.split(' ');
+    let (limit, ceiling) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let until = words.next()?.parse().map(Duration::from_millis).ok()?;
+    let cause = words.next()?;
+    let probing = words.next()?.parse().map(Duration::from_millis).ok()?;
+    let mut ago = || {
+        let ago: i64 = words.next()?.parse().ok()?;
+        Some(u64::try_from(ago).ok().map(Duration::from_millis))
+    };
+    let (refused, refreshed) = (ago()?, ago()?);
+    Some(View {
+        limit,
+        ceiling,
+        pause: (cause != "-").then_some((until, cause == "f")),
+        probing,
+        refused,
+        refreshed,
+        refusals: words.next()?.parse().ok()?,
+        failures: words.next()?.parse().ok()?,
+        calls: Vec::new(),
+    })
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Account").field(&self.0.name).finish()
+    }
+}

@@ -1,0 +1,224 @@
+//! The connection to the store, kept up behind everybody's back, and given up on for a while once it fails.
+//!
+//! Whoever asks is answered within `shared.timeout`, or told that the store is [`Away`]; nobody waits for a connection.
+//! One that broke is never mended but thrown away: whatever was to be heard over it may have been missed, and what comes
+//! after it begins with a new number.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::{Cmd, PushInfo, RedisError, Value};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::{Notify, Semaphore};
+use tracing::debug;
+
+use super::script::Script;
+use super::wire::{Dial, Wire};
+use crate::telemetry::metrics::Metrics;
+
+/// The store cannot be asked, or did not answer in time. Whoever hears this goes on alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Away;
+
+/// See the module.
+pub(super) struct Link {
+    dial: Dial,
+    timeout: Duration,
+    metrics: Arc<Metrics>,
+    /// For commands on their way. Who finds none is told at once.
+    places: Semaphore,
+    state: Mutex<State>,
+    broken: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    wire: Option<Wire>,
+    /// Answers in a row that did not come in time.
+    late: u32,
+    /// Connections so far.
+    number: u64,
+    channels: BTreeSet<String>,
+}
+
+/// Commands on their way at once.
+const PLACES: usize = 256;
+/// So many late answers in a row, and the connection is given up.
+const LATE: u32 = 3;
+
+impl Link {
+    pub(super) fn new(dial: Dial, timeout: Duration, metrics: Arc<Metrics>) -> Self {
+        Self {
+            dial,
+            timeout,
+            metrics,
+            places: Semaphore::new(PLACES),
+            state: Mutex::default(),
+            broken: Notify::new(),
+        }
+    }
+
+    /// Makes a connection, over which nobody is heard yet: see [`Self::open`]. What the store says by itself comes out of
+    /// what is returned.
+    pub(super) async fn connect(&self) -> Result<(Wire, UnboundedReceiver<PushInfo>), RedisError> {
+        let (tell, told) = unbounded_channel();
+        let mut wire = self.dial.connect(tell).await?;
+        let channels: Vec<_> = self.state().channels.iter().cloned().collect();
+        if !channels.is_empty() {
+            let subscribing = tokio::time::timeout(self.dial.limit, wire.subscribe(&channels));
+            subscribing.await.map_err(|_| late())??;
+        }
+        Ok((wire, told))
+    }
+
+    /// From here on everybody is heard over this connection. Tells its number.
+    pub(super) fn open(&self, wire: Wire) -> u64 {
+        let mut state = self.state();
+        (state.wire, state.late) = (Some(wire), 0);
+        state.number += 1;
+        state.number
+    }
+
+    /// The number of the connection, while there is one.
+    pub(super) fn number(&self) -> Option<u64> {
+        let state = self.state();
+        state.wire.is_some().then_some(state.number)
+    }
+
+    /// Gives the connection up.
+    pub(super) fn close(&self) {
+        if self.state().wire.take().is_some() {
+            self.broken.notify_one();
+        }
+    }
+
+    /// Waits until the connection is given up.
+    pub(super) async fn broken(&self) {
+        // One that was given up before may have left its word here.
+        while self.number().is_some() {
+            self.broken.notified().await;
+        }
+    }
+
+    /// Hears of what is said in a channel, from now on and over later connections too.
+    pub(super) async fn listen(&self, channel: String) -> Result<(), Away> {
+        let wire = {
+            let mut state = self.state();
+            if !state.channels.insert(channel.clone()) {
+                return Ok(());
+            }
+            state.wire.clone()
+        };
+        let mut wire = wire.ok_or(Away)?;
+        let channels = [channel];
+        let subscribing = tokio::time::timeout(self.timeout, wire.subscribe(&channels));
+        match subscribing.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.failed("subscribe", &error)),
+            Err(_) => Err(self.failed("subscribe", &late())),
+        }
+    }
+
+    /// Runs a script. `operation` is its name in metrics.
+    pub(super) async fn run(
+        &self,
+        operation: &'static str,
+        script: &Script,
+        keys: &[String],
+        arguments: &[Vec<u8>],
+    ) -> Result<Value, Away> {
+        match self.ask(operation, &script.by_hash(keys, arguments)).await {
+            // A store that was started anew does not know it.
+            Err(Refused::UnknownScript) => {
+                let again = self.ask(operation, &script.whole(keys, arguments)).await;
+                again.map_err(|_| Away)
+            }
+            Err(Refused::Away) => Err(Away),
+            Ok(value) => Ok(value),
+        }
+    }
+
+    /// Sends a command.
+    pub(super) async fn send(&self, operation: &'static str, command: &Cmd) -> Result<Value, Away> {
+        self.ask(operation, command).await.map_err(|_| Away)
+    }
+
+    async fn ask(&self, operation: &'static str, command: &Cmd) -> Result<Value, Refused> {
+        let wire = self.state().wire.clone();
+        let mut wire = wire.ok_or(Refused::Away)?;
+        let Ok(_place) = self.places.try_acquire() else {
+            self.metrics.shared_error(operation);
+            return Err(Refused::Away);
+        };
+        match tokio::time::timeout(self.timeout, wire.send(command)).await {
+            Ok(Ok(value)) => {
+                self.state().late = 0;
+                Ok(value)
+            }
+            Ok(Err(error)) if error.kind() == redis::ServerErrorKind::NoScript.into() => {
+                Err(Refused::UnknownScript)
+            }
+            Ok(Err(error)) => {
+                self.failed(operation, &error);
+                Err(Refused::Away)
+            }
+            Err(_) => {
+                self.failed(operation, &late());
+                Err(Refused::Away)
+            }
+        }
+    }
+
+    /// Counts a failure. Of those that say that the connection is of no more use it is given up.
+    fn failed(&self, operation: &'static str, error: &RedisError) -> Away {
+        self.metrics.shared_error(operation);
+        // The text of an error is the store's and the client's; no name and no page is in it.
+        debug!(operation, %error, "the shared store failed");
+        let mut state = self.state();
+        let given_up = if error.is_timeout() {
+            state.late += 1;
+            state.late >= LATE
+        } else {
+            !is_about_the_command(error)
+        };
+        drop(state);
+        if given_up {
+            self.close();
+        }
+        Away
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Refused {
+    UnknownScript,
+    Away,
+}
+
+/// Whether the next command may fare better over the same connection.
+fn is_about_the_command(error: &RedisError) -> bool {
+    use redis::{ErrorKind, ServerErrorKind as Server};
+    matches!(
+        error.kind(),
+        ErrorKind::Server(
+            Server::ResponseError | Server::ExecAbort | Server::TryAgain | Server::CrossSlot
+        ) | ErrorKind::UnexpectedReturnType
+    )
+}
+
+fn late() -> RedisError {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link")
+            .field("dial", &self.dial)
+            .field("number", &self.number())
+            .finish()
+    }
+}

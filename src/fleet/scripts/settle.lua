@@ -1,0 +1,64 @@
+-- A call has ended: what is learnt of it?
+-- ARGV: …, member, outcome (a: answered, m or h: refused for a minute or an hour, f: failed, l: lost, u: not made), floor,
+-- pause_ms
+local member, outcome, floor, pause = ARGV[OWN], ARGV[OWN + 1], tonumber(ARGV[OWN + 2]), tonumber(ARGV[OWN + 3])
+local probe = is.probe == member
+if not is.epoch then return answer('join') end
+
+local function rest(cause, for_)
+  put('cause', cause)
+  put('until', now + for_)
+  put('pauses', number('pauses', 0) + 1)
+  clear('probe', 'probe_until')
+end
+
+if outcome == 'u' then
+  redis.call('ZREM', calls, member)
+  redis.call('ZREM', hour, member)
+  if probe then clear('probe', 'probe_until') end
+elseif outcome == 'l' then
+  if probe then clear('probe', 'probe_until') end
+elseif outcome == 'a' then
+  if is.failures then clear('failures') end
+  if probe then clear('until', 'cause', 'probe', 'probe_until', 'kind', 'times') end
+  if now - number('grown', 0) >= window then
+    local limit, step, most = number('limit', top), 2, top
+    if is_careful() then
+      most = math.max(limit, number('ceiling', top) - 1)
+      if limit >= number('ceiling', top) - 3 then step = 0.5 end
+    else
+      put('ceiling', top)
+    end
+    if is.reached then put('limit', math.min(most, limit + step)) end
+    put('grown', now)
+    clear('reached')
+  end
+elseif outcome == 'f' then
+  put('failures', number('failures', 0) + 1)
+  if probe or (number('failures', 0) >= 3 and not is['until']) then rest('f', 10000) end
+else
+  put('refusals', number('refusals', 0) + 1)
+  if not (is.cause == 'r' and not probe) then
+    local times = 1
+    if probe and is.kind then
+      if is.kind == outcome then times = number('times', 1) * 2 end
+    else
+      -- Somebody else has spent what we did not.
+      local limit = number('limit', top)
+      local ours = math.max(0, redis.call('ZCOUNT', calls, '(' .. (now - window), '+inf') - 1)
+      local ceiling = math.max(floor, math.min(math.max(ours, 0.8 * limit), limit))
+      put('ceiling', ceiling)
+      put('limit', math.max(floor, 0.9 * ceiling))
+    end
+    times = math.min(times, outcome == 'h' and 6 or 4)
+    put('kind', outcome)
+    put('times', times)
+    clear('reached')
+    put('grown', now)
+    put('refused_at', now)
+    rest('r', outcome == 'h' and math.min(300000 * times, 1800000) or pause * times)
+  end
+end
+redis.call('PEXPIRE', state, KEPT)
+if outcome ~= 'a' or probe then redis.call('PUBLISH', channel, 's ' .. told()) end
+return answer('settled')

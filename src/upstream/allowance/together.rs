@@ -1,0 +1,295 @@
+//! Before a call goes, the other replicas are asked; what they say is taken down in the book.
+//!
+//! The book picks the call that this replica would make next, by its callers' turns and its pages' debts, and when it is
+//! worth asking. Whether the call goes is for all replicas together to say, in one place: see [`crate::fleet::Account`].
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::book::{Book, Go, Wish};
+use super::limit::{CAREFUL, Call, Kind, Outcome};
+use super::{Desk, Settings, locked};
+use crate::contacts::{AccountId, Forwarded, PageKey};
+use crate::fleet::{self, Away, Decision, Ended, Fleet, Grant, News, Rules};
+use crate::upstream::refusal::Refusal;
+
+/// With whom the accounts are shared, and what a key is called among them.
+#[derive(Clone, Debug)]
+pub struct Sharing<K> {
+    /// The replicas.
+    pub fleet: Fleet,
+    /// The page that a key stands for.
+    pub page: fn(&K) -> (&PageKey, &Forwarded),
+    /// No call takes longer.
+    pub lease: Duration,
+}
+
+/// One account among replicas.
+pub(super) struct Together<K> {
+    account: fleet::Account,
+    page: fn(&K) -> (&PageKey, &Forwarded),
+    /// How many replicas there are where nobody has ever told.
+    replicas: u32,
+    /// The connection over which the account was joined; 0: none.
+    joined: AtomicU64,
+    /// What the next call is called. One that was asked for and not answered may have been let go by its name.
+    member: Mutex<Option<Arc<str>>>,
+    /// What was said to be owed, by place in the ledger.
+    said: Mutex<HashMap<usize, u64>>,
+}
+
+/// After an answer that did not come in time, the next question waits so long.
+const BREATH: Duration = Duration::from_millis(50);
+
+impl<K> Sharing<K> {
+    /// What replicas have to agree on.
+    pub(super) fn rules(&self, settings: &Settings) -> Rules {
+        Rules {
+            window: settings.window,
+            calls: settings.calls.get(),
+            reserve: settings.reserve,
+            hourly: settings.hourly,
+            floor: settings.floor.get(),
+            pause: settings.pause,
+            careful: CAREFUL,
+            lease: self.lease,
+        }
+    }
+
+    /// An account, if there are other replicas.
+    pub(super) fn together(&self, account: &AccountId, settings: &Settings) -> Option<Together<K>> {
+        let rules = self.rules(settings);
+        Some(Together {
+            account: self.fleet.account(account, rules)?,
+            page: self.page,
+            replicas: settings.fleet_size.get(),
+            joined: AtomicU64::new(0),
+            member: Mutex::default(),
+            said: Mutex::default(),
+        })
+    }
+}
+
+impl<K, L> Desk<K, L>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    L: Clone + Send + 'static,
+{
+    /// Whether the other replicas can be asked.
+    pub(super) fn is_together(&self) -> bool {
+        self.together
+            .as_ref()
+            .is_some_and(|together| together.account.link().is_some())
+    }
+
+    /// Lets go what may go without asking anybody: this replica's part, where there are others.
+    pub(super) fn pump_alone(&self, book: &mut Book<K, L>, now: Instant) {
+        if let Some(together) = &self.together {
+            let replicas = together.account.replicas().unwrap_or(together.replicas);
+            book.limit.go_alone(replicas, now);
+            book.hold_no_more();
+        }
+        book.pump(now);
+    }
+
+    /// Lets go what the others have nothing against. Tells whether they could be asked.
+    pub(super) async fn pump_together(self: &Arc<Self>) -> bool {
+        let Some(together) = &self.together else {
+            return false;
+        };
+        while let Some(link) = together.account.link() {
+            if together.joined.load(Relaxed) != link {
+                match self.join(together).await {
+                    Ok(()) => together.joined.store(link, Relaxed),
+                    Err(Away) => {
+                        self.breathe();
+                        return together.account.link().is_some();
+                    }
+                }
+            }
+            let wish = self.book().next_wish(self.clock.now());
+            let Some(wish) = wish else { return true };
+            let page = (together.page)(&wish.key);
+            let asked = together.ask(&wish, Some(page)).await;
+            let now = self.clock.now();
+            let Ok((decision, view)) = asked else {
+                self.breathe();
+                return together.account.link().is_some();
+            };
+            let mut book = self.book();
+            book.hold_no_more();
+            book.limit.adopt(&view, now);
+            match decision {
+                Decision::Go(grant) => {
+                    if !book.go(&wish, Some(grant.clone()), now) {
+                        drop(book);
+                        self.tasks.spawn(self.clone().settle(grant, None));
+                    }
+                }
+                Decision::Wait(time) => book.hold(wish.kind, now + time),
+                Decision::Flying(time) => book.is_elsewhere(&wish, now + time),
+                Decision::Newer(_) => book.is_elsewhere(&wish, now),
+                Decision::Join => together.joined.store(0, Relaxed),
+            }
+        }
+        false
+    }
+
+    /// Asks the others for a key that a flight of this replica's is for. What it says is not in the book yet.
+    pub async fn ask_again(&self, key: &K, awaited: bool, known: u64) -> Result<Decision, Away> {
+        let together = self.together.as_ref().ok_or(Away)?;
+        let page = Some((together.page)(key));
+        let kind = if awaited { Kind::Miss } else { Kind::Refresh };
+        let (decision, view) = together.ask_for(page, kind, known, 0).await?;
+        self.book().limit.adopt(&view, self.clock.now());
+        Ok(decision)
+    }
+
+    /// A call goes that the others know of.
+    pub fn goes(&self, awaited: bool, grant: Grant) -> Go {
+        let kind = if awaited { Kind::Miss } else { Kind::Refresh };
+        let mut book = self.book();
+        let call = book.limit.send(kind, self.clock.now());
+        book.limit.name_latest(grant.member.clone());
+        Go::Call(call, Some(grant))
+    }
+
+    /// A call goes that nobody was asked about, if one may.
+    pub fn goes_alone(&self, awaited: bool) -> Result<Go, Option<Instant>> {
+        let kind = if awaited { Kind::Miss } else { Kind::Refresh };
+        let mut book = self.book();
+        let now = self.clock.now();
+        match book.limit.slot(kind, now) {
+            Some(slot) if slot <= now => Ok(Go::Call(book.limit.send(kind, now), None)),
+            slot => Err(slot),
+        }
+    }
+
+    /// For a call in the place of one that was lost.
+    pub(super) async fn ask_for_another(&self) -> Result<Option<(Call, Option<Grant>)>, Away> {
+        let together = self.together.as_ref().ok_or(Away)?;
+        let (decision, view) = together.ask_for(None, Kind::Miss, 0, 0).await?;
+        let now = self.clock.now();
+        let mut book = self.book();
+        book.limit.adopt(&view, now);
+        let Decision::Go(grant) = decision else {
+            return Ok(None);
+        };
+        let call = book.limit.send(Kind::Miss, now);
+        book.limit.name_latest(grant.member.clone());
+        Ok(Some((call, Some(grant))))
+    }
+
+    /// Tells the others how a call ended; nothing: it was not made.
+    pub(super) async fn settle(self: Arc<Self>, grant: Grant, outcome: Option<Outcome>) {
+        let Some(together) = &self.together else {
+            return;
+        };
+        let ended = match outcome {
+            Some(Outcome::Answered) => Ended::Answered,
+            Some(Outcome::Refused(Refusal::Minute)) => Ended::Refused,
+            Some(Outcome::Refused(Refusal::Hour)) => Ended::RefusedForLong,
+            Some(Outcome::Failed) => Ended::Failed,
+            Some(Outcome::Lost) => Ended::Lost,
+            None => Ended::Unsent,
+        };
+        if let Ok(view) = together.account.settle(&grant.member, ended).await {
+            let mut book = self.book();
+            book.limit.adopt(&view, self.clock.now());
+            book.hold_no_more();
+            drop(book);
+            self.pump();
+        }
+    }
+
+    async fn join(self: &Arc<Self>, together: &Together<K>) -> Result<(), Away> {
+        let desk = Arc::downgrade(self);
+        let hears = move |news| {
+            if let Some(desk) = desk.upgrade() {
+                desk.hears(news);
+            }
+        };
+        together.account.listen(Box::new(hears)).await?;
+        let known = self
+            .book()
+            .limit
+            .known(self.clock.now(), || together.account.member());
+        let view = together.account.join(&known).await?;
+        let mut book = self.book();
+        book.limit.adopt(&view, self.clock.now());
+        book.hold_no_more();
+        Ok(())
+    }
+
+    /// Something is said of the account.
+    fn hears(&self, news: News) {
+        let now = self.clock.now();
+        let mut book = self.book();
+        match news {
+            News::Call(name, ago) => book
+                .limit
+                .mirror(&name, now.checked_sub(ago).unwrap_or(now)),
+            News::View(view) => {
+                book.limit.adopt(&view, now);
+                book.hold_no_more();
+                self.changed.notify_one();
+            }
+        }
+    }
+
+    fn breathe(&self) {
+        let until = self.clock.now() + BREATH;
+        let mut book = self.book();
+        book.hold(Kind::Miss, until);
+        book.hold(Kind::Refresh, until);
+    }
+}
+
+impl<K> Together<K> {
+    /// From now on goes by these settings.
+    pub(super) fn go_by(&self, sharing: &Sharing<K>, settings: &Settings) {
+        self.account.go_by(sharing.rules(settings));
+    }
+
+    async fn ask(
+        &self,
+        wish: &Wish<K>,
+        page: Option<(&PageKey, &Forwarded)>,
+    ) -> Result<(Decision, fleet::View), Away> {
+        let owed = wish.debt.map_or(0, |(place, owed)| {
+            let mut said = locked(&self.said);
+            let before = said.insert(place, owed).unwrap_or(0);
+            // A place that owes less than was said is another page's.
+            if owed < before { owed } else { owed - before }
+        });
+        self.ask_for(page, wish.kind, wish.known, owed).await
+    }
+
+    async fn ask_for(
+        &self,
+        page: Option<(&PageKey, &Forwarded)>,
+        kind: Kind,
+        known: u64,
+        owed: u64,
+    ) -> Result<(Decision, fleet::View), Away> {
+        let member = locked(&self.member)
+            .take()
+            .unwrap_or_else(|| self.account.member());
+        let wish = fleet::Wish {
+            page,
+            known,
+            awaited: kind == Kind::Miss,
+            owed,
+            member: member.clone(),
+        };
+        let asked = self.account.ask(&wish).await;
+        // Whoever was let go has used the name up.
+        if !matches!(asked, Ok((Decision::Go(_), _))) {
+            *locked(&self.member) = Some(member);
+        }
+        asked
+    }
+}

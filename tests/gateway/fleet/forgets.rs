@@ -1,0 +1,146 @@
+//! A purge at one replica is every replica's.
+
+use super::pages::{page_keys, stored};
+use super::*;
+
+pub(super) async fn purge(replica: &Running, list: &str) -> u64 {
+    let purge = Method::from_bytes(b"PURGE").unwrap();
+    let answer = replica.send(purge, &path(list), &[]).await;
+    answer.json()["forgotten"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn a_purge_at_one_replica_is_seen_by_all() {
+    let Some(redis) = Redis::start() else { return };
+    let replicas = Replicas::start(3, &redis.shared()).await;
+    replicas.get(0, "cl-n6-other").await;
+    for n in 0..3 {
+        replicas.get(n, "cl-n6-a").await;
+        stored(&redis, 2).await;
+    }
+    assert_eq!(replicas.vendor.calls(), 2);
+    assert_eq!(purge(&replicas.all[0], "cl-n6-a").await, 1);
+    assert_eq!(page_keys(&redis).len(), 1, "it does not stay in the store");
+    for n in [1, 2, 0] {
+        eventually("a replica hears of it", async || {
+            (replicas.all[n].parts.store.holds().0 <= 1).then_some(())
+        })
+        .await;
+        assert_eq!(call_of(&replicas.get(n, "cl-n6-a").await), 3, "replica {n}");
+        stored(&redis, 2).await;
+    }
+    let other = replicas.get(1, "cl-n6-other").await;
+    assert_eq!(call_of(&other), 1, "nothing else is forgotten");
+}
+
+#[tokio::test]
+async fn a_replica_that_has_nothing_tells_how_much_there_was() {
+    let Some(redis) = Redis::start() else { return };
+    let replicas = Replicas::start(2, &redis.shared()).await;
+    replicas.get(0, "cl-n6-a").await;
+    stored(&redis, 1).await;
+    assert_eq!(purge(&replicas.all[1], "cl-n6-a").await, 1);
+    assert_eq!(purge(&replicas.all[1], "cl-n6-a").await, 0);
+}
+
+#[tokio::test]
+async fn operators_forget_a_whole_stream_or_account_everywhere() {
+    let Some(redis) = Redis::start() else { return };
+    let replicas = Replicas::start(2, &redis.shared()).await;
+    for (n, what) in [
+        format!("stream={STREAM}"),
+        format!("stream={STREAM}&account={ACCOUNT}"),
+        format!("stream={STREAM}&list=cl-n6-a"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let before = call_of(&replicas.get(0, "cl-n6-a").await);
+        assert_eq!(before, n as u64 + 1);
+        stored(&redis, 1).await;
+        assert_eq!(call_of(&replicas.get(1, "cl-n6-a").await), before);
+        replicas.all[1]
+            .operate(Method::DELETE, &format!("/cache?{what}"))
+            .await;
+        eventually("the other forgets", async || {
+            (replicas.all[0].parts.store.holds().0 == 0).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(call_of(&replicas.get(0, "cl-n6-a").await), 4);
+}
+
+#[tokio::test]
+async fn a_purge_that_a_replica_missed_holds_there_once_it_is_back() {
+    let Some(redis) = Redis::start() else { return };
+    let replicas = Replicas::start(2, &redis.shared()).await;
+    replicas.see(2).await;
+    assert_eq!(call_of(&replicas.get(0, "cl-n6-a").await), 1);
+    stored(&redis, 1).await;
+    assert_eq!(call_of(&replicas.get(1, "cl-n6-a").await), 1);
+    // One of the two is cut off, and the purge is over before it can be back.
+    let clients = redis.cli(&["client", "list", "type", "pubsub"]);
+    let cut = clients.lines().next().unwrap();
+    let id = cut.split([' ', '=']).nth(1).unwrap();
+    redis.cli(&["client", "pause", "400", "write"]);
+    redis.cli(&["client", "kill", "id", id]);
+    let cut = eventually("one is cut off", async || {
+        replicas
+            .all
+            .iter()
+            .position(|replica| !replica.parts.fleet.standing().up)
+    })
+    .await;
+    purge(&replicas.all[1 - cut], "cl-n6-a").await;
+    replicas.see(2).await;
+    assert_eq!(replicas.all[cut].parts.store.holds().0, 0);
+    assert_eq!(call_of(&replicas.get(cut, "cl-n6-a").await), 2);
+}
+
+#[tokio::test]
+async fn a_purge_while_the_store_is_away_is_everybodys_once_it_is_back_though_it_lost_everything() {
+    let Some(mut redis) = Redis::start() else {
+        return;
+    };
+    let replicas = Replicas::start(2, &redis.shared()).await;
+    replicas.see(2).await;
+    replicas.get(0, "cl-n6-a").await;
+    stored(&redis, 1).await;
+    replicas.get(1, "cl-n6-a").await;
+    redis.kill();
+    for replica in &replicas.all {
+        eventually("the store is away", async || {
+            (!replica.parts.fleet.standing().up).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(purge(&replicas.all[0], "cl-n6-a").await, 1);
+    assert_eq!(
+        call_of(&replicas.get(1, "cl-n6-a").await),
+        1,
+        "it cannot know"
+    );
+    redis.start_again();
+    replicas.see(2).await;
+    eventually("it knows", async || {
+        (replicas.all[1].parts.store.holds().0 == 0).then_some(())
+    })
+    .await;
+    assert_eq!(call_of(&replicas.get(1, "cl-n6-a").await), 2);
+}
+
+#[tokio::test]
+async fn a_store_that_was_emptied_is_told_again_what_was_forgotten() {
+    let Some(redis) = Redis::start() else { return };
+    let mut replicas = Replicas::start(1, &redis.shared()).await;
+    purge(&replicas.all[0], "cl-n6-a").await;
+    redis.cli(&["flushall"]);
+    let forgets = "contacts-gateway:{fleet}:forgets";
+    eventually("it is told", async || {
+        (redis.cli(&["zcard", forgets]) == "1").then_some(())
+    })
+    .await;
+    replicas.add(&redis.shared()).await;
+    replicas.see(2).await;
+    assert_eq!(call_of(&replicas.get(1, "cl-n6-a").await), 1);
+}
