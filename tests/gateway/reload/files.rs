@@ -8,7 +8,7 @@ use contacts_gateway::vendor::{self, App, Vendor};
 use http::{Method, StatusCode};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::living::{Living, Mounted, whole};
+use crate::support::living::{Files, Living, Mounted, whole};
 use crate::support::{Folder, Running, STREAM, World, eventually, path};
 
 const SHORT: &str = "cache.fresh_for = \"10s\"";
@@ -154,7 +154,8 @@ async fn a_request_goes_by_the_old_settings_or_by_the_new_ones_and_never_by_a_mi
     let settings = |tag: &str| {
         format!("[upstream]\nextra_query = [\"{tag}\"]\nforward_headers = [\"x-{tag}\"]")
     };
-    let living = Living::with(&settings("a")).await;
+    let many = |vendor: &mut vendor::Settings, _: &Files| vendor.limit.calls = 1_000_000;
+    let living = Living::with_vendor(&settings("a"), many).await;
     let done = CancellationToken::new();
     let load = |tag: &'static str| {
         let (gateway, done) = (&living.world.gateway, done.clone());
