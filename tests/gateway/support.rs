@@ -20,6 +20,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+pub(crate) mod authority;
 pub(crate) mod callers;
 pub(crate) mod chart;
 pub(crate) mod collector;

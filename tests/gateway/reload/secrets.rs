@@ -6,9 +6,9 @@ use contacts_gateway::vendor::Vendor;
 use http::StatusCode;
 use jsonwebtoken::{DecodingKey, Validation};
 
+use crate::support::authority::{Authority, named};
 use crate::support::living::{Living, app};
 use crate::support::{SECRET, eventually};
-use crate::vendor_side::tls::{Authority, named};
 
 /// As long as the first.
 const NEXT: &str = "canary-secret-of-tomorrow-4f6d8c3b1a0f9e8d7c6b";

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use super::tls::{Authority, named};
+use crate::support::authority::{Authority, named};
 use crate::support::{Folder, Running, path};
 
 /// How a vendor takes its requests: the first is number 1. It answers, or resets the stream before any head.

@@ -1,63 +1,17 @@
 //! The vendor over TLS.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use contacts_gateway::clock::Clock;
 use contacts_gateway::vendor::{self, Behaviour};
 use futures_util::future::join_all;
 use http::{StatusCode, Version};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
-use rustls::ServerConfig;
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rcgen::{KeyPair, date_time_ymd};
 
 use super::line::Line;
 use super::told;
+use crate::support::authority::{Authority, named};
 use crate::support::{Folder, Running, World, path, program};
-
-/// A certificate authority that is trusted where it is named.
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// As a file of PEM.
-    pub(crate) fn file(&self, folder: &Folder) -> PathBuf {
-        folder.put("ca.pem", &pem(self.0.der()))
-    }
-
-    /// What a server needs that speaks these protocols under this name.
-    pub(crate) fn server(
-        &self,
-        params: CertificateParams,
-        protocols: &[&str],
-    ) -> Option<Arc<ServerConfig>> {
-        let key = KeyPair::generate().unwrap();
-        let leaf = params.signed_by(&key, &self.0).unwrap();
-        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-        let mut config = ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(vec![leaf.der().clone()], key.into())
-            .unwrap();
-        config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
-        Some(Arc::new(config))
-    }
-}
-
-pub(crate) fn named(name: &str) -> CertificateParams {
-    CertificateParams::new([name.to_owned()]).unwrap()
-}
-
-fn pem(der: &CertificateDer<'_>) -> String {
-    let body = BASE64_STANDARD.encode(der);
-    format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
-}
 
 /// Both ways to speak to a vendor over TLS.
 const PROTOCOLS: [(&str, Version); 2] = [("h2", Version::HTTP_2), ("http/1.1", Version::HTTP_11)];
