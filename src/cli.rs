@@ -9,10 +9,6 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use http::Uri;
-use http_body_util::Empty;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
@@ -27,6 +23,7 @@ use crate::upstream::credentials::{By, Credentials};
 use crate::vendor::{self, Vendor};
 
 mod demo;
+mod health;
 
 /// A caching reverse proxy for Kore.ai's getAllContacts: it holds the secrets, answers from memory and keeps to the
 /// vendor's allowance.
@@ -160,32 +157,8 @@ impl Cli {
     }
 
     fn health(&self) -> Result<(), Failure> {
-        let mut address = self.config()?.admin.address;
-        if address.ip().is_unspecified() {
-            let loopback = if address.is_ipv4() {
-                [127, 0, 0, 1].into()
-            } else {
-                [0, 0, 0, 0, 0, 0, 0, 1u16].into()
-            };
-            address.set_ip(loopback);
-        }
-        block_on(async {
-            let uri: Uri = format!("http://{address}/ready").parse().map_err(other)?;
-            let client = Client::builder(TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();
-            let answer = tokio::time::timeout(Duration::from_secs(2), client.get(uri)).await;
-            match answer {
-                Ok(Ok(response)) if response.status().is_success() => Ok(()),
-                Ok(Ok(response)) => {
-                    Err(Failure::Other(format!("not ready: {}", response.status())))
-                }
-                Ok(Err(error)) => Err(Failure::Other(format!(
-                    "{address} does not answer: {error}"
-                ))),
-                Err(_) => Err(Failure::Other(format!(
-                    "{address} does not answer within 2s"
-                ))),
-            }
-        })
+        let admin = self.config()?.admin;
+        block_on(async { health::ask(&admin).await.map_err(Failure::Other) })
     }
 
     fn token(&self, stream: &StreamId) -> Result<(), Failure> {

@@ -62,6 +62,8 @@ pub struct Admin {
     /// Address and port, for example "127.0.0.1:9090".
     #[schemars(with = "String")]
     pub address: SocketAddr,
+    /// What TLS needs, where the port speaks it.
+    pub tls: edge::certificates::Settings,
 }
 
 impl Config {
@@ -110,7 +112,10 @@ impl Config {
             [&credential.secret_file, &credential.key_file, public]
         });
         let files = secrets.chain([&self.upstream.ca_file]).map(AsRef::as_ref);
-        files.filter(|file: &&Path| !file.as_os_str().is_empty())
+        let files = files.filter(|file: &&Path| !file.as_os_str().is_empty());
+        files
+            .chain(self.listen.tls.files())
+            .chain(self.admin.tls.files())
     }
 
     /// These settings, but for those that cannot change while the gateway runs: of them the ones in use. Tells which

@@ -16,8 +16,10 @@ use crate::setting;
 pub mod admit;
 mod after;
 pub mod callers;
+pub mod certificates;
 pub mod identify;
 pub mod measure;
+pub mod peer;
 pub mod quota;
 mod report;
 pub mod rescue;
@@ -38,15 +40,17 @@ pub struct Settings {
     /// Address and port, for example "127.0.0.1:8080".
     #[schemars(with = "String")]
     pub address: SocketAddr,
+    /// What TLS needs, where the port speaks it.
+    pub tls: certificates::Settings,
     /// Open connections at most; further ones wait in the system's queue.
     pub max_connections: NonZeroUsize,
     /// Requests in flight at most; further ones are refused at once.
     pub max_in_flight: NonZeroUsize,
     /// The hosts that requests may be addressed to, with or without a port; empty: any.
     pub allowed_hosts: Vec<String>,
-    /// Whether HTTP/2 (cleartext, by prior knowledge) is spoken beside HTTP/1.1.
+    /// Whether HTTP/2 (by ALPN, in cleartext by prior knowledge) is spoken beside HTTP/1.1.
     pub http2: bool,
-    /// How long a request's header may take, and a connection to bring its first one.
+    /// How long a request's header may take, and a connection to bring its first one, TLS handshake included.
     #[serde(with = "setting::positive_duration")]
     #[schemars(with = "setting::DurationText")]
     pub header_timeout: Duration,

@@ -18,7 +18,7 @@ pub enum Error {
     UnexpectedBody,
     /// Callers are configured, and this is none of them.
     #[error(
-        "the gateway knows its callers by their tokens, and none of those was sent: send Authorization: Bearer with the token of a [[callers]] entry, once"
+        "the gateway knows its callers by their tokens or certificates, and this is none of them: send Authorization: Bearer with the token of a [[callers]] entry, once, or connect with the certificate of one, not both of two"
     )]
     CallerUnknown,
     /// The caller is known and may not do this.

@@ -74,6 +74,17 @@ pub enum Unreadable {
     },
 }
 
+impl Unreadable {
+    /// What is wrong, without where.
+    pub fn why(&self) -> String {
+        match self {
+            Self::File { reason, .. } => format!("cannot be read: {reason}"),
+            Self::Unset { .. } => "is not set".into(),
+            Self::EmptyFile { .. } | Self::EmptyVariable { .. } => "is empty".into(),
+        }
+    }
+}
+
 impl Secret {
     /// Takes bytes over. They are wiped when the secret is dropped.
     pub fn new(bytes: Vec<u8>) -> Self {

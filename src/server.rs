@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use http::{Request, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -24,14 +23,15 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 use tracing::{debug, info, warn};
 
-use crate::admin::{self, Ready};
+use crate::admin::Ready;
 use crate::cache::coalesce::{Name, Ways};
 use crate::cache::store::Store;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::config::sources::{Loaded, Sources, Unusable};
+use crate::config::sources::{Loaded, Ports, Sources, Unusable};
 use crate::config::watch::Watch;
 use crate::contacts::ListKey;
+use crate::edge::certificates::Certificates;
 use crate::edge::respond;
 use crate::fleet::Fleet;
 use crate::secret::Print;
@@ -45,11 +45,13 @@ use crate::upstream::allowance::{Allowances, Sharing};
 mod ahead;
 mod live;
 mod patience;
+mod tls;
 mod wire;
 
 use ahead::Ahead;
-use live::{Live, Served, Serving};
+use live::{Live, Serving};
 use patience::{Patience, Progress};
+use tls::Introduced;
 use wire::Wire;
 
 /// How long the last spans may take to reach the collector, once nobody is left to be answered.
@@ -60,6 +62,7 @@ const LAST_SPANS: Duration = Duration::from_secs(3);
 pub struct Gateway {
     config: Config,
     print: Print,
+    certificates: Ports<Option<Certificates>>,
     means: Means,
     parts: Parts,
     watch: Option<(Watch, Option<Logs>)>,
@@ -109,6 +112,7 @@ impl Gateway {
             credentials,
             client,
             shared,
+            certificates,
         } = loaded;
         for warning in credentials.warnings() {
             warn!(name: EACH, %warning, "loaded, and perhaps not meant so");
@@ -161,6 +165,7 @@ impl Gateway {
         Ok(Self {
             config,
             print,
+            certificates,
             means,
             parts,
             watch: None,
@@ -209,6 +214,7 @@ impl Gateway {
         let Self {
             config,
             print,
+            certificates,
             means,
             parts,
             watch,
@@ -216,21 +222,20 @@ impl Gateway {
             operators,
         } = self;
         let max_connections = config.listen.max_connections.get();
-        let mut live = Live::new(config, means, parts.clone(), print);
-        let (address, admin_address) = (callers.local_addr(), operators.local_addr());
         let ready = Ready::default();
-        let admin = admin::service(&live.config, &parts, ready.clone(), live.in_use.clone());
-        let admin = Served::new(admin, false, Duration::from_secs(10));
+        let settings = (config, print);
+        let mut live = Live::new(settings, &certificates, means, parts.clone(), ready.clone());
+        let (address, admin_address) = (callers.local_addr(), operators.local_addr());
         let operators = Port {
             listener: operators,
-            serving: Arc::new(ArcSwap::from_pointee(admin)),
+            serving: live.serving.operators.clone(),
             metrics: None,
             max_connections: 256,
             closing: CancellationToken::new(),
         };
         let callers = Port {
             listener: callers,
-            serving: live.serving.clone(),
+            serving: live.serving.callers.clone(),
             metrics: Some(parts.metrics.clone()),
             max_connections,
             closing: parts.draining.clone(),
@@ -344,10 +349,11 @@ impl Port {
         place: OwnedSemaphorePermit,
     ) -> impl Future<Output = ()> + Send + 'static {
         let (serving, closing) = (self.serving.clone(), self.closing.clone());
-        let open = self.metrics.as_ref().map(Metrics::connection);
+        let metrics = self.metrics.clone();
+        let open = metrics.as_ref().map(Metrics::connection);
         let progress = Progress::default();
         let served = serving.load();
-        let http = served.http.clone();
+        let (tls, http) = (served.tls.clone(), served.http.clone());
         let mut patience = Patience::new(progress.clone(), served.header_timeout);
         async move {
             let _held = (place, open);
@@ -355,6 +361,8 @@ impl Port {
                 debug!(%error, "a connection was gone before it began");
                 return;
             }
+            let opened = tls::open(tls, stream, metrics, &mut patience, &closing).await;
+            let Some((stream, peer)) = opened else { return };
             let ahead = Ahead::default();
             let io = TokioIo::new(Wire::new(stream, progress.clone(), ahead.clone()));
             let service = service_fn(|request: Request<Incoming>| {
@@ -378,6 +386,7 @@ impl Port {
                     answer
                 }
             });
+            let service = Introduced { peer, service };
             let mut connection = pin!(http.serve_connection(io, service));
             let mut closing = pin!(closing.cancelled());
             let mut told = false;

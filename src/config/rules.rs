@@ -109,16 +109,30 @@ pub(super) fn check(config: &Config, layers: &mut Layers) {
                 "\"Authorization\" is never sent on to the vendor, which is shown only the gateway's own token: leave \
                  it out, or set upstream.accept_any_body if this is an upstream of another kind",
             );
-        } else if !callers.is_empty() {
+        } else if callers.iter().any(|caller| caller.token_sha256.is_some()) {
             layers.note_at(
                 &at,
                 "\"Authorization\" is where callers show the gateway their tokens, which are not for others: leave it \
-                 out, or configure no [[callers]]",
+                 out, or configure no [[callers]] with token_sha256",
             );
         }
     }
 
-    each_its_own(callers, layers);
+    tell_apart(callers, listen.tls.asks_for_certificates(), layers);
+    for (table, tls) in [("listen", &listen.tls), ("admin", &admin.tls)] {
+        for (name, file) in [
+            ("certificate_file", &tls.certificate_file),
+            ("key_file", &tls.key_file),
+        ] {
+            let at = key(table, "tls").key(name);
+            if tls.is_on() && file.as_os_str().is_empty() && !in_doubt(layers, &at) {
+                layers.note_at(
+                    &at,
+                    "is empty: TLS needs certificate_file and key_file, cleartext none of the keys of tls",
+                );
+            }
+        }
+    }
 
     let max_bytes = key("cache", "max_bytes");
     let small = || "is less than any page takes: write a size such as \"64MiB\"".to_owned();
@@ -130,23 +144,51 @@ pub(super) fn check(config: &Config, layers: &mut Layers) {
     );
 }
 
-/// Notes names and tokens that two callers share.
-fn each_its_own(callers: &[callers::Settings], layers: &mut Layers) {
+/// Notes callers that cannot be told apart, or not be known at all.
+fn tell_apart(callers: &[callers::Settings], certificates: bool, layers: &mut Layers) {
     let all = Way::default().key("callers");
     // Where an entry is wrong by itself it was left out here, and the others do not stand where they were written.
     if in_doubt(layers, &all) {
         return;
     }
     for (i, caller) in callers.iter().enumerate() {
+        let at = all.index(i);
+        match (&caller.token_sha256, &caller.certificate) {
+            (None, None) => layers.note_at(
+                &at,
+                "nothing tells who this is: write token_sha256, or certificate",
+            ),
+            (Some(_), Some(_)) => layers.note_at(
+                &at.key("certificate"),
+                "stands beside token_sha256: write one of them, or two callers",
+            ),
+            (None, Some(_)) if !certificates => layers.note_at(
+                &at.key("certificate"),
+                "is never seen: name the authorities of callers' certificates in listen.tls.client_ca_file",
+            ),
+            (Some(_), None) | (None, Some(_)) => {}
+        }
         let before = &callers[..i];
-        let same_name = before.iter().position(|other| other.name == caller.name);
-        let same_token = before
-            .iter()
-            .position(|other| other.token_sha256 == caller.token_sha256);
-        for (key, same) in [("name", same_name), ("token_sha256", same_token)] {
+        let first = |same: &dyn Fn(&callers::Settings) -> bool| before.iter().position(same);
+        for (key, same) in [
+            ("name", first(&|other| other.name == caller.name)),
+            (
+                "token_sha256",
+                caller
+                    .token_sha256
+                    .and_then(|token| first(&|other| other.token_sha256 == Some(token))),
+            ),
+            (
+                "certificate",
+                caller
+                    .certificate
+                    .as_ref()
+                    .and_then(|name| first(&|other| other.certificate.as_ref() == Some(name))),
+            ),
+        ] {
             if let Some(first) = same {
                 layers.note_at(
-                    &all.index(i).key(key),
+                    &at.key(key),
                     format!("is the same as that of callers[{first}]: give each caller its own"),
                 );
             }

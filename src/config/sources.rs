@@ -8,6 +8,7 @@ use aws_lc_rs::digest;
 
 use super::layers::is_setting;
 use super::{Config, Mistakes};
+use crate::edge::certificates::Certificates;
 use crate::fleet::Joining;
 use crate::secret::Print;
 use crate::upstream::client::Client;
@@ -42,6 +43,17 @@ pub struct Loaded {
     pub client: Client,
     /// Where the other replicas are met.
     pub shared: Joining,
+    /// What the ports show of themselves.
+    pub certificates: Ports<Option<Certificates>>,
+}
+
+/// One for each port.
+#[derive(Clone, Debug)]
+pub struct Ports<T> {
+    /// The callers'.
+    pub callers: T,
+    /// The operators'.
+    pub operators: T,
 }
 
 /// What was read cannot be used: all mistakes, a line each.
@@ -105,20 +117,28 @@ impl Loaded {
     pub fn of(config: Config) -> Result<Self, Unusable> {
         let credentials = Credentials::load(&config.credentials);
         let client = Client::new(&config.upstream);
+        let callers = Certificates::load("listen.tls", &config.listen.tls);
+        let operators = Certificates::load("admin.tls", &config.admin.tls);
         let shared = config.shared.read();
-        match (credentials, client, shared) {
-            (Ok(credentials), Ok(client), Ok(shared)) => Ok(Self {
+        match (credentials, client, callers, operators, shared) {
+            (Ok(credentials), Ok(client), Ok(callers), Ok(operators), Ok(shared)) => Ok(Self {
                 config,
                 credentials,
                 client,
                 shared,
+                certificates: Ports { callers, operators },
             }),
-            (credentials, client, shared) => {
+            (credentials, client, callers, operators, shared) => {
                 let shared = shared.err().map_or(Vec::new(), |mistakes| mistakes.0);
                 let mistakes = credentials.err().into_iter().flatten();
                 let mistakes = mistakes.map(|mistake| mistake.to_string());
+                let ports = callers.err().into_iter().chain(operators.err()).flatten();
                 Err(Unusable(
-                    mistakes.chain(client.err()).chain(shared).collect(),
+                    mistakes
+                        .chain(client.err())
+                        .chain(ports)
+                        .chain(shared)
+                        .collect(),
                 ))
             }
         }
@@ -130,6 +150,11 @@ impl Loaded {
         digest.update(self.config.to_toml().as_bytes());
         digest.update(self.credentials.print().bytes());
         self.client.trusts(&mut digest);
+        let Ports { callers, operators } = &self.certificates;
+        for port in [callers, operators] {
+            let port = port.as_ref().map(Certificates::print);
+            digest.update(port.as_ref().map(Print::bytes).unwrap_or_default());
+        }
         Print::of(digest)
     }
 }

@@ -85,7 +85,7 @@ fn a_mistake_is_told_with_its_place_its_key_and_what_to_write() {
         ),
         (
             "listen.\"a b\" = 1",
-            "f.toml:1:8: listen.\"a b\": unknown key (known keys: address, max_connections, max_in_flight, \
+            "f.toml:1:8: listen.\"a b\": unknown key (known keys: address, tls, max_connections, max_in_flight, \
              allowed_hosts, http2, header_timeout, deadline, drain_delay, drain_for)",
         ),
         (
@@ -401,7 +401,12 @@ fn nonsense_about_a_caller_is_refused_with_what_is_wrong_with_it() {
         (
             "certificate = \"spiffe://a\"",
             "certificate",
-            "unknown key (known keys: name, token_sha256, streams, accounts, ",
+            "stands beside token_sha256",
+        ),
+        (
+            "certficate = \"spiffe://a\"",
+            "certficate",
+            "did you mean certificate?",
         ),
     ] {
         let told = mistakes(&format!("{good}{wrong}"), &[]);
@@ -437,8 +442,74 @@ fn nonsense_about_a_caller_is_refused_with_what_is_wrong_with_it() {
     let told = mistakes("[[callers]]\nname = \"a\"", &[]);
     assert_eq!(
         told,
-        ["f.toml:1:1: callers[0].token_sha256: is missing: there is no default for it"]
+        ["f.toml:1:1: callers[0]: nothing tells who this is: write token_sha256, or certificate"]
     );
+}
+
+/// A port that asks for certificates.
+const ASKING: &str =
+    "[listen.tls]\ncertificate_file = \"c\"\nkey_file = \"k\"\nclient_ca_file = \"a\"\n";
+
+#[test]
+fn a_caller_is_known_by_a_token_or_by_a_certificate_that_is_asked_for() {
+    let certified =
+        |name: &str, san: &str| format!("[[callers]]\nname = {name:?}\ncertificate = {san:?}\n");
+    let two = certified("a", "spiffe://a/b") + &certified("b", "Host.example") + &caller("c", '1');
+    assert!(load(&(ASKING.to_owned() + &two), &[]).is_ok());
+    let told = mistakes(&certified("a", "spiffe://a/b"), &[]);
+    assert!(told.len() == 1 && told[0].contains("callers[0].certificate: is never seen"));
+    assert!(told[0].contains("listen.tls.client_ca_file"), "{told:?}");
+    for wrong in ["", "a b", "*.example", "10.0.0.1", "spiffe:"] {
+        let told = mistakes(&(ASKING.to_owned() + &certified("a", wrong)), &[]);
+        assert!(told.len() == 1, "{told:?}");
+        assert!(
+            told[0].contains("callers[0].certificate: must be a name as"),
+            "{told:?}"
+        );
+    }
+    let same = certified("a", "host.example") + &certified("b", "HOST.example");
+    let told = mistakes(&(ASKING.to_owned() + &same), &[]);
+    assert!(
+        told.len() == 1
+            && told[0].contains("callers[1].certificate: is the same as that of callers[0]"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn tls_is_a_certificate_and_its_key_or_nothing() {
+    let (certificate, key, ca) = (
+        "certificate_file = \"a\"",
+        "key_file = \"b\"",
+        "client_ca_file = \"c\"",
+    );
+    for table in ["listen", "admin"] {
+        let lacking = |keys: &[&str]| {
+            let told = load(&format!("[{table}.tls]\n{}", keys.join("\n")), &[]);
+            let told = told.err().map(|mistakes| mistakes.to_string());
+            let told = told.unwrap_or_default();
+            let keys = told
+                .lines()
+                .map(|line| line.split(": ").nth(1).unwrap().to_owned());
+            keys.collect::<Vec<_>>()
+        };
+        let [no_certificate, no_key] =
+            ["certificate_file", "key_file"].map(|key| format!("{table}.tls.{key}"));
+        assert!(lacking(&[certificate, key]).is_empty());
+        assert!(lacking(&[certificate, key, ca]).is_empty());
+        assert_eq!(lacking(&[certificate]), [&*no_key]);
+        assert_eq!(lacking(&[key]), [&*no_certificate]);
+        assert_eq!(lacking(&[ca]), [no_certificate, no_key]);
+    }
+    let file =
+        format!("listen.tls = {{ {certificate}, {key} }}\nadmin.tls = {{ {key}, {certificate} }}");
+    let config = load(
+        &file,
+        &[("CONTACTS_GATEWAY__LISTEN__TLS__CLIENT_CA_FILE", "c")],
+    )
+    .unwrap();
+    let files: Vec<_> = config.files().collect();
+    assert_eq!(files, ["a", "b", "c", "a", "b"].map(Path::new));
 }
 
 #[test]
@@ -472,6 +543,8 @@ fn the_field_that_callers_are_known_by_is_not_sent_on() {
     let sent_on =
         "[upstream]\naccept_any_body = true\nforward_headers = [\"Accept\", \"authorization\"]\n";
     assert!(load(sent_on, &[]).is_ok());
+    let certified = "[[callers]]\nname = \"a\"\ncertificate = \"a.example\"\n";
+    assert!(load(&(sent_on.to_owned() + certified + ASKING), &[]).is_ok());
     let told = mistakes(&(sent_on.to_owned() + &caller("a", '1')), &[]);
     assert!(told.len() == 1, "{told:?}");
     assert!(

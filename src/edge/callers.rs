@@ -1,6 +1,6 @@
 //! `[[callers]]`: who may ask, for what, and how much of it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::Hash;
 use std::num::NonZeroU32;
@@ -14,6 +14,7 @@ use prometheus::IntCounter;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
+use super::peer::{Peer, San};
 use crate::contacts::{self, AccountId, Allotment, ListKey, StreamId};
 use crate::error::{Error, Forbidden};
 use crate::telemetry::metrics::Metrics;
@@ -25,8 +26,14 @@ use crate::telemetry::metrics::Metrics;
 pub struct Settings {
     /// What the caller is called in metrics and logs.
     pub name: Name,
-    /// The SHA-256 of the token that the caller sends as `Authorization: Bearer`, in hex.
-    pub token_sha256: Sha256,
+    /// The SHA-256 of the token that the caller sends as `Authorization: Bearer`, in hex. This or `certificate`.
+    #[serde(default)]
+    #[schemars(with = "Sha256")]
+    pub token_sha256: Option<Sha256>,
+    /// A name in the certificate that the caller shows, for example "spiffe://example.org/campaign". This or `token_sha256`.
+    #[serde(default)]
+    #[schemars(with = "San")]
+    pub certificate: Option<San>,
     /// The streams that it may read, or "*" for all.
     #[serde(default = "all::<StreamId>", deserialize_with = "some")]
     #[schemars(extend("minItems" = 1, "default" = ["*"]))]
@@ -180,7 +187,8 @@ impl<T> JsonSchema for OneOrAll<T> {
 /// All callers, ready to be told apart.
 #[derive(Debug)]
 pub struct Callers {
-    known: Vec<(Sha256, Arc<Caller>)>,
+    by_token: Vec<(Sha256, Arc<Caller>)>,
+    by_certificate: HashMap<San, Arc<Caller>>,
     /// Where none are known.
     anonymous: Option<Arc<Caller>>,
 }
@@ -212,7 +220,8 @@ impl Callers {
     /// Those of the settings, with whole quotas.
     pub fn new(settings: &[Settings], metrics: &Metrics, now: Instant) -> Self {
         let nobody = Self {
-            known: Vec::new(),
+            by_token: Vec::new(),
+            by_certificate: HashMap::new(),
             anonymous: None,
         };
         nobody.changed(settings, metrics, now)
@@ -221,21 +230,28 @@ impl Callers {
     /// Those of new settings. Who was there before, by name, has spent of its quotas what it had spent.
     #[must_use]
     pub fn changed(&self, settings: &[Settings], metrics: &Metrics, now: Instant) -> Self {
-        let known = settings.iter().map(|settings| {
-            let mut before = self.known.iter().map(|(_, caller)| caller);
-            let before = before.find(|before| before.identity.name == settings.name.0);
-            let before = before.map(AsRef::as_ref);
-            let caller = Caller::new(settings, before, metrics, now);
-            (settings.token_sha256, Arc::new(caller))
-        });
-        let anonymous = settings.is_empty();
-        Self {
-            known: known.collect(),
-            anonymous: anonymous.then(|| match &self.anonymous {
+        let mut changed = Self {
+            by_token: Vec::new(),
+            by_certificate: HashMap::new(),
+            anonymous: settings.is_empty().then(|| match &self.anonymous {
                 Some(anonymous) => anonymous.clone(),
                 None => Arc::new(Caller::anonymous(metrics)),
             }),
+        };
+        for settings in settings {
+            let by_token = self.by_token.iter().map(|(_, caller)| caller);
+            let mut before = by_token.chain(self.by_certificate.values());
+            let before = before.find(|before| before.identity.name == settings.name.0);
+            let before = before.map(AsRef::as_ref);
+            let caller = Arc::new(Caller::new(settings, before, metrics, now));
+            if let Some(digest) = settings.token_sha256 {
+                changed.by_token.push((digest, caller.clone()));
+            }
+            if let Some(name) = &settings.certificate {
+                changed.by_certificate.insert(name.clone(), caller);
+            }
         }
+        changed
     }
 
     /// Everybody's one name, where no callers are configured.
@@ -243,13 +259,24 @@ impl Callers {
         self.anonymous.as_ref()
     }
 
+    /// Who shows this, if it is one: whoever shows what belongs to two callers is neither of them.
+    pub(super) fn find(&self, peer: Option<&Peer>, token: Option<&[u8]>) -> Option<&Arc<Caller>> {
+        let names = peer.map(Peer::names).unwrap_or_default().iter();
+        let certified = names.filter_map(|name| self.by_certificate.get(name));
+        let mut found = certified.chain(token.and_then(|token| self.by_its_token(token)));
+        match (found.next(), found.next()) {
+            (Some(caller), None) => Some(caller),
+            (None | Some(_), _) => None,
+        }
+    }
+
     /// Whose token this is.
     ///
     /// Every digest is compared to its end, and all of them are, whichever is the right one. So how long it takes says
     /// nothing about how much of a digest was met, nor about which callers there are.
-    pub(super) fn find(&self, token: &[u8]) -> Option<&Arc<Caller>> {
+    fn by_its_token(&self, token: &[u8]) -> Option<&Arc<Caller>> {
         let sent = Sha256::of(token);
-        self.known.iter().fold(None, |found, (digest, caller)| {
+        self.by_token.iter().fold(None, |found, (digest, caller)| {
             let same = verify_slices_are_equal(&digest.0, &sent.0).is_ok();
             if same { Some(caller) } else { found }
         })
@@ -281,7 +308,7 @@ impl Caller {
                 may_refresh: settings.may_refresh,
                 fetches: allotment("fetches", settings.fetches_per_minute, fetches),
             }),
-            by_token: true,
+            by_token: settings.token_sha256.is_some(),
             streams: Reach::of(&settings.streams),
             accounts: Reach::of(&settings.accounts),
             may_purge: settings.may_purge,

@@ -1,4 +1,5 @@
-//! Tells who calls, by the token in `Authorization: Bearer`, and counts it.
+//! Tells who calls, by the certificate that the connection was opened with or the token in `Authorization: Bearer`, and
+//! counts it.
 //!
 //! What it refuses: callers that the settings do not know. Behind the limit on requests in flight, so that guessing
 //! tokens costs no more than that; before all else, so that nobody unknown learns anything or spends anything. Where no
@@ -56,10 +57,10 @@ where
 
     fn call(&mut self, inbound: Inbound<B>) -> Self::Future {
         let Inbound { named, request } = inbound;
-        let caller = self
-            .callers
-            .anonymous()
-            .or_else(|| self.callers.find(bearer(request.headers())?));
+        let caller = self.callers.anonymous().or_else(|| {
+            let peer = request.extensions().get();
+            self.callers.find(peer, bearer(request.headers()))
+        });
         match caller.cloned() {
             Some(caller) => {
                 named.about.caller(&caller.identity.name);

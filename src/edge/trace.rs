@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::Body;
 use super::after::{Act, After};
+use super::peer::Peer;
 use super::report::{About, Failed, SLOW};
 use crate::clock::Clock;
 use crate::contacts::Api;
@@ -178,7 +179,8 @@ fn describe<B>(trace: &mut Span, request: &Request<B>, named: &Named) {
         .find(|m| *m == request.method().as_str());
     let name = method.unwrap_or("HTTP");
     trace.note("http.request.method", method.unwrap_or("_OTHER"));
-    trace.note("url.scheme", "http");
+    let private = request.extensions().get::<Peer>().is_some();
+    trace.note("url.scheme", if private { "https" } else { "http" });
     match named.api.map(Api::route) {
         None => trace.name(name),
         Some(route) => {

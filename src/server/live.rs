@@ -10,15 +10,18 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto;
 use tracing::{error, info, warn};
 
-use crate::admin::InUse;
+use crate::admin::{self, InUse, Ready};
 use crate::config::Config;
-use crate::config::sources::{Loaded, Unusable};
+use crate::config::sources::{Loaded, Ports, Unusable};
 use crate::config::watch::Watch;
+use crate::edge::certificates::Certificates;
 use crate::secret::Print;
 use crate::stack::{self, Edge, Means, Parts};
 use crate::telemetry::Logs;
 use crate::telemetry::logs::EACH;
 use crate::telemetry::metrics::{Limits, Reload};
+
+use super::tls::Tls;
 
 /// How a port serves now. Requests ask for the service, connections for the rest.
 pub(super) type Serving = Arc<ArcSwap<Served>>;
@@ -26,12 +29,14 @@ pub(super) type Serving = Arc<ArcSwap<Served>>;
 /// How a port serves, all of it by the same settings.
 pub(super) struct Served {
     pub(super) service: Edge,
+    /// None: cleartext.
+    pub(super) tls: Option<Tls>,
     pub(super) http: Arc<auto::Builder<TokioExecutor>>,
     pub(super) header_timeout: Duration,
 }
 
 impl Served {
-    pub(super) fn new(service: Edge, http2: bool, header_timeout: Duration) -> Self {
+    fn new(service: Edge, tls: Option<Tls>, http2: bool, header_timeout: Duration) -> Self {
         let mut http = auto::Builder::new(TokioExecutor::new());
         if !http2 {
             http = http.http1_only();
@@ -43,12 +48,14 @@ impl Served {
             .max_header_list_size(16 * 1024);
         Self {
             service,
+            tls,
             http: Arc::new(http),
             header_timeout,
         }
     }
 
-    fn callers(config: &Config, means: &Means, parts: &Parts) -> Self {
+    /// Requests, by the whole path.
+    fn callers(config: &Config, means: &Means, parts: &Parts, tls: Option<Tls>) -> Self {
         let listen = &config.listen;
         let service = stack::stack(config, means, parts);
         parts.metrics.limits(&Limits {
@@ -56,26 +63,44 @@ impl Served {
             in_flight: listen.max_in_flight.get(),
             cache_bytes: config.cache.max_bytes,
         });
-        Self::new(service, listen.http2, listen.header_timeout)
+        Self::new(service, tls, listen.http2, listen.header_timeout)
+    }
+
+    /// What operators ask.
+    fn operators(service: Edge, tls: Option<Tls>) -> Self {
+        const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+        Self::new(service, tls, false, HEADER_TIMEOUT)
     }
 }
 
 /// The settings in use, and all that goes by them.
 pub(super) struct Live {
     pub(super) config: Config,
-    pub(super) serving: Serving,
-    pub(super) in_use: InUse,
+    pub(super) serving: Ports<Serving>,
+    in_use: InUse,
     means: Means,
     parts: Parts,
 }
 
 impl Live {
-    pub(super) fn new(config: Config, means: Means, parts: Parts, print: Print) -> Self {
-        let now = parts.clock.wall();
-        let served = Served::callers(&config, &means, &parts);
+    pub(super) fn new(
+        (config, print): (Config, Print),
+        certificates: &Ports<Option<Certificates>>,
+        means: Means,
+        parts: Parts,
+        ready: Ready,
+    ) -> Self {
+        let in_use = InUse::new(name(&config, print), parts.clock.wall());
+        let admin = admin::service(&config, &parts, ready, in_use.clone());
+        let tls = tls(certificates, &config, None);
+        let callers = Served::callers(&config, &means, &parts, tls.callers);
+        let operators = Served::operators(admin, tls.operators);
         Self {
-            serving: Arc::new(ArcSwap::from_pointee(served)),
-            in_use: InUse::new(name(&config, print), now),
+            serving: Ports {
+                callers: Arc::new(ArcSwap::from_pointee(callers)),
+                operators: Arc::new(ArcSwap::from_pointee(operators)),
+            },
+            in_use,
             config,
             means,
             parts,
@@ -141,8 +166,16 @@ impl Live {
             .means
             .changed((was, &config), credentials, client, parts);
         accounts.go_by(&config.allowance, config.cache.usable_for);
-        let served = Served::callers(&config, &means, parts);
-        self.serving.store(Arc::new(served));
+        let Ports { callers, operators } = &self.serving;
+        let tls = tls(&loaded.certificates, &config, Some(&self.serving));
+        let admin = operators.load().service.clone();
+        callers.store(Arc::new(Served::callers(
+            &config,
+            &means,
+            parts,
+            tls.callers,
+        )));
+        operators.store(Arc::new(Served::operators(admin, tls.operators)));
         if config.cache != was.cache {
             // What is served, and how, has changed already. This goes through all of the memory.
             let (store, settings) = (store.clone(), config.cache.clone());
@@ -177,6 +210,26 @@ impl Live {
         };
         let first = mistakes.first().map_or("", String::as_str);
         self.in_use.failed(&format!("{first}{more}"));
+    }
+}
+
+/// How both ports' connections are opened from now on.
+fn tls(
+    certificates: &Ports<Option<Certificates>>,
+    config: &Config,
+    before: Option<&Ports<Serving>>,
+) -> Ports<Option<Tls>> {
+    let tls = |certificates: &Option<Certificates>, http2, before: Option<&Serving>| {
+        let before = before.map(|before| before.load());
+        let before = before.as_ref().and_then(|before| before.tls.as_ref());
+        let certificates = certificates.as_ref();
+        certificates.map(|certificates| Tls::new(certificates, http2, before))
+    };
+    let callers = before.map(|before| &before.callers);
+    let operators = before.map(|before| &before.operators);
+    Ports {
+        callers: tls(&certificates.callers, config.listen.http2, callers),
+        operators: tls(&certificates.operators, false, operators),
     }
 }
 

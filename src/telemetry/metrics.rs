@@ -12,7 +12,7 @@ use prometheus::{
 mod labels;
 mod scrape;
 
-pub use labels::{ReadBy, Reload};
+pub use labels::{Handshake, ReadBy, Reload};
 pub use scrape::{Allowance, Limits, Scraped};
 
 /// OpenTelemetry's buckets for the duration of HTTP requests, and finer ones below, because a hit takes microseconds.
@@ -130,6 +130,8 @@ metrics! {
     spans: IntCounterVec("contacts_gateway_spans_total", ["outcome"]);
     /// Open connections of callers: at max_connections, further ones wait.
     connections: IntGauge("contacts_gateway_connections", []);
+    /// Whether callers are turned away before they can ask: their TLS handshakes by outcome, client_certificate (theirs was missing, or not taken), server_certificate (they did not take ours), failed otherwise.
+    handshakes: IntCounterVec("contacts_gateway_handshakes_total", ["outcome"]);
     /// Connections that callers may have open: listen.max_connections of the settings.
     max_connections: IntGauge("contacts_gateway_max_connections", []);
     /// Requests that may be under way: listen.max_in_flight of the settings.
@@ -177,6 +179,9 @@ impl Metrics {
         }
         for outcome in [Reload::Ok, Reload::Failed] {
             all.config_reloads.with_label_values(&[outcome.name()]);
+        }
+        for outcome in Handshake::ALL {
+            all.handshakes.with_label_values(&[outcome.name()]);
         }
         for outcome in ["exported", "failed", "dropped"] {
             all.spans.with_label_values(&[outcome]);
@@ -325,6 +330,14 @@ impl Metrics {
     pub fn connection(self: &Arc<Self>) -> Connected {
         self.all.connections.inc();
         Connected(self.clone())
+    }
+
+    /// A caller shook hands, or did not get that far.
+    pub fn handshake(&self, outcome: Handshake) {
+        self.all
+            .handshakes
+            .with_label_values(&[outcome.name()])
+            .inc();
     }
 
     /// Connections that are open.

@@ -1,12 +1,13 @@
-//! RSA keys out of PEM text, and a plain reason where there is none.
+//! Keys out of PEM text, and a plain reason where there is none: RSA keys for tokens, private keys of any kind for TLS.
 //!
 //! Read here and not by jsonwebtoken or a PEM crate, because both leave copies of a private key in memory that
-//! nobody wipes. Private keys come out as PKCS#1, whatever they came in: the form that signing takes.
+//! nobody wipes. RSA private keys come out as PKCS#1, whatever they came in: the form that signing takes.
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rsa::{KeyPair, PublicEncryptingKey, PublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer};
 use zeroize::Zeroizing;
 
 /// The sizes of RSA keys that are taken: fewer bits are weak (RFC 7518 3.3), more cannot be signed with.
@@ -108,6 +109,28 @@ pub(super) fn public_key(text: &[u8]) -> Result<PublicEncryptingKey, Wrong> {
     of_good_size(pkcs1)?;
     let spki = key.as_der().map_err(|_| Wrong::Damaged)?;
     PublicEncryptingKey::from_der(spki.as_ref()).map_err(|_| Wrong::Damaged)
+}
+
+/// A private key of any kind, in the form that it came in. Who takes it over wipes it.
+pub(crate) fn any_private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, Wrong> {
+    let blocks = blocks(text);
+    let block = blocks
+        .iter()
+        .find(|block| block.label.ends_with("PRIVATE KEY"))
+        .or(blocks.first())
+        .ok_or(Wrong::NoPem)?;
+    if block.is_encrypted() {
+        return Err(Wrong::Encrypted);
+    }
+    let der = || block.der().map(|mut der| std::mem::take(&mut *der));
+    match block.label {
+        "PRIVATE KEY" => Ok(PrivatePkcs8KeyDer::from(der()?).into()),
+        "RSA PRIVATE KEY" => Ok(PrivatePkcs1KeyDer::from(der()?).into()),
+        "EC PRIVATE KEY" => Ok(PrivateSec1KeyDer::from(der()?).into()),
+        "OPENSSH PRIVATE KEY" => Err(Wrong::NotPrivate("a key in OpenSSH's own form")),
+        "CERTIFICATE" => Err(Wrong::NotPrivate("a certificate")),
+        _ => Err(Wrong::NotPrivate("no private key")),
+    }
 }
 
 /// Whether a text is meant as PEM.

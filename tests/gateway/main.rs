@@ -35,6 +35,7 @@ mod reload;
 mod rules;
 mod secrecy;
 mod support;
+mod tls;
 mod token;
 mod traces;
 mod vendor_side;

@@ -29,6 +29,7 @@ pub(crate) mod living;
 pub(crate) mod process;
 pub(crate) mod prometheus;
 pub(crate) mod redis;
+pub(crate) mod secure;
 mod wire;
 
 pub(crate) const STREAM: &str = "st-0603182c-7ffb-53c3-b307-47ca14b90001";

@@ -1,5 +1,7 @@
 //! Who a token belongs to, what an entry may say, and what it allows.
 
+use rcgen::{CertificateParams, KeyPair, SanType};
+
 use super::*;
 use crate::clock::Clock;
 
@@ -50,7 +52,10 @@ fn a_token_finds_its_caller_wherever_that_stands() {
         format!("[[callers]]\nname = {name:?}\ntoken_sha256 = {digest:?}\n")
     };
     let known = callers(&(entry("a", "one") + &entry("b", "two") + &entry("c", "three")));
-    let found = |token: &str| known.find(token.as_bytes()).map(|c| &*c.identity.name);
+    let found = |token: &str| {
+        let found = known.find(None, Some(token.as_bytes()));
+        found.map(|c| &*c.identity.name)
+    };
     for (token, name) in [
         ("one", Some("a")),
         ("two", Some("b")),
@@ -87,7 +92,7 @@ fn rights_are_to_a_stream_and_to_an_account_and_to_purge() {
     let known = callers(&format!(
         "[[callers]]\nname = \"a\"\ntoken_sha256 = {ABC:?}\nstreams = [\"s\", \"t\"]\naccounts = [\"a\", \"*\"]\n"
     ));
-    let caller = known.find(b"abc").unwrap();
+    let caller = known.find(None, Some(b"abc")).unwrap();
     let list = |stream: &str| ListKey {
         stream: stream.parse().unwrap(),
         list: "cl".parse().unwrap(),
@@ -100,4 +105,42 @@ fn rights_are_to_a_stream_and_to_an_account_and_to_purge() {
     assert_eq!(caller.may(&list("t"), true), no(Forbidden::Purge));
     let anonymous = Caller::anonymous(&Metrics::new().unwrap());
     assert_eq!(anonymous.may(&list("S"), true), Ok(()));
+}
+
+#[test]
+fn a_certificate_finds_its_caller_unless_what_is_shown_belongs_to_two() {
+    let known = callers(&format!(
+        "[[callers]]\nname = \"token\"\ntoken_sha256 = {ABC:?}\n\
+         [[callers]]\nname = \"uri\"\ncertificate = \"spiffe://a/B\"\n\
+         [[callers]]\nname = \"host\"\ncertificate = \"Host.example\"\n"
+    ));
+    let found = |names: &[&str], token: Option<&str>| {
+        let mut params = CertificateParams::default();
+        let names = names.iter().map(|name| match name.contains(':') {
+            true => SanType::URI((*name).try_into().unwrap()),
+            false => SanType::DnsName((*name).try_into().unwrap()),
+        });
+        params.subject_alt_names.extend(names);
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let peer = Peer::new(Some(certificate.der()));
+        known
+            .find(Some(&peer), token.map(str::as_bytes))
+            .map(|c| c.identity.name.to_string())
+    };
+    for (names, token, name) in [
+        (&["spiffe://a/B"][..], None, Some("uri")),
+        (&["spiffe://a/b"], None, None),
+        (&["host.EXAMPLE"], None, Some("host")),
+        (&["sub.host.example"], None, None),
+        (&["*.example"], None, None),
+        (&["spiffe://a/other", "spiffe://a/B"], None, Some("uri")),
+        (&["spiffe://a/B", "host.example"], None, None),
+        (&[], None, None),
+        (&[], Some("abc"), Some("token")),
+        (&["spiffe://a/other"], Some("abc"), Some("token")),
+        (&["spiffe://a/B"], Some("abc"), None),
+        (&["spiffe://a/B"], Some("nobody's"), Some("uri")),
+    ] {
+        assert_eq!(found(names, token).as_deref(), name, "{names:?}, {token:?}");
+    }
 }

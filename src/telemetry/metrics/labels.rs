@@ -59,3 +59,36 @@ impl Reload {
         }
     }
 }
+
+/// How shaking hands with a caller, by TLS, ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// Requests can come.
+    Ok,
+    /// Its certificate was not taken, or it showed none.
+    ClientCertificate,
+    /// It did not take ours.
+    ServerCertificate,
+    /// In any other way, or not in time.
+    Failed,
+}
+
+impl Handshake {
+    /// All there are.
+    pub(super) const ALL: [Self; 4] = [
+        Self::Ok,
+        Self::ClientCertificate,
+        Self::ServerCertificate,
+        Self::Failed,
+    ];
+
+    /// In metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::ClientCertificate => "client_certificate",
+            Self::ServerCertificate => "server_certificate",
+            Self::Failed => "failed",
+        }
+    }
+}
