@@ -34,6 +34,14 @@ FOREIGN = {"PodMonitor", "PrometheusRule"}
 RULE_KEYS = {"alert", "record", "expr", "for", "keep_firing_for", "labels", "annotations"}
 MOUNTED = "/run/secrets/contacts-gateway"
 
+# A certificate by itself, and its key behind it: each reader takes what it looks for.
+CERTIFIED = subprocess.run(
+    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -subj /CN=a -keyout -".split(),
+    capture_output=True,
+    text=True,
+    check=True,
+).stdout
+
 # A word in the refusal, and the values that are to meet it.
 REFUSED = [
     ("replicaCount", {"replicaCount": 2}),
@@ -197,7 +205,7 @@ class Chart(unittest.TestCase):
             for secret in set(re.findall(rf'"{MOUNTED}/([^"]+)"', settings)):
                 file = root / secret
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text("0123456789abcdef0123456789abcdef\n")
+                file.write_text(CERTIFIED if file.suffix in (".crt", ".key") else "0123456789abcdef0123456789abcdef\n")
             file = root / "gateway.toml"
             file.write_text(settings.replace(MOUNTED, folder))
             arguments = [PROGRAM, "check", "--config", str(file)]
@@ -278,6 +286,23 @@ class Chart(unittest.TestCase):
         [test] = of_kind("Pod", found)
         [service] = of_kind("Service", found)
         self.assertFalse(service["spec"]["selector"].items() <= test["metadata"]["labels"].items())
+
+    def test_who_asks_the_admin_port_knows_whether_it_speaks_tls(self):
+        def asking(tls):
+            files = {key: f"{MOUNTED}/tls/{key}" for key in tls}
+            values = {"podMonitor": {"enabled": True}, "existingSecrets": ["tls"], "config": {"admin": {"tls": files}}}
+            found = documents(render(values))
+            [(container, _)], [monitor] = gateways(of_kind("Deployment", found)), of_kind("PodMonitor", found)
+            env = {v["name"].removeprefix("CONTACTS_GATEWAY__ADMIN__TLS__") for v in container["env"] if "TLS" in v["name"]}
+            return container["readinessProbe"], env, monitor["spec"]["podMetricsEndpoints"][0].get("scheme", "http")
+
+        probe, env, scheme = asking([])
+        self.assertEqual((probe["httpGet"].get("scheme", "HTTP"), env, scheme), ("HTTP", set(), "http"))
+        probe, env, scheme = asking(["certificate_file", "key_file"])
+        self.assertEqual((probe["httpGet"]["scheme"], env, scheme), ("HTTPS", set(), "https"))
+        probe, env, scheme = asking(["certificate_file", "key_file", "client_ca_file"])
+        self.assertEqual(probe["exec"]["command"], ["/contacts-gateway", "health"])
+        self.assertEqual((env, scheme), ({"CERTIFICATE_FILE", "KEY_FILE", "CLIENT_CA_FILE"}, "https"))
 
     def selects(self, monitor, deployment):
         labels = deployment["spec"]["template"]["metadata"]["labels"]

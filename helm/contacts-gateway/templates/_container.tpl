@@ -5,6 +5,10 @@
 {{- $settings := include "contacts-gateway.settings" . | fromJson -}}
 {{- $listen := $settings.listen.address -}}
 {{- $admin := $settings.admin.address -}}
+{{- $tls := dig "tls" dict $settings.admin -}}
+{{- $private := ne (dig "certificate_file" "" $tls) "" -}}
+{{- /* Where the kubelet does not come, or has no certificate to show, the program asks itself. */ -}}
+{{- $inside := or (include "contacts-gateway.isLoopback" $admin) (dig "client_ca_file" "" $tls) -}}
 - name: contacts-gateway
   image: {{ include "contacts-gateway.image" . }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
@@ -25,6 +29,13 @@
       value: {{ $listen | quote }}
     - name: CONTACTS_GATEWAY__ADMIN__ADDRESS
       value: {{ $admin | quote }}
+    {{- if and $private $inside }}
+    # For the probes, which read no settings file: a mistake in a new one must not end what runs by the one before.
+    {{- range $key, $file := $tls }}
+    - name: CONTACTS_GATEWAY__ADMIN__TLS__{{ upper $key }}
+      value: {{ $file | quote }}
+    {{- end }}
+    {{- end }}
     {{- with .Values.extraEnv }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -42,13 +53,16 @@
   {{- range $probe, $path := dict "startupProbe" "/ready" "livenessProbe" "/live" "readinessProbe" "/ready" }}
   {{- with index $.Values $probe }}
   {{ $probe }}:
-    {{- if include "contacts-gateway.isLoopback" $admin }}
+    {{- if $inside }}
     exec:
       command: [/contacts-gateway, health]
     {{- else }}
     httpGet:
       path: {{ $path }}
       port: contacts-admin
+      {{- if $private }}
+      scheme: HTTPS
+      {{- end }}
     {{- end }}
     {{- toYaml . | nindent 4 }}
   {{- end }}
