@@ -106,9 +106,10 @@ fn fresh_id() -> HeaderValue {
 
 impl<S, B> Service<Request<B>> for Trace<S>
 where
-    S: Service<Inbound<B>, Response = Response<Body>>,
+    S: Service<Inbound<B>, Response = Response<Body>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: 'static,
+    B: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = S::Error;
@@ -139,18 +140,20 @@ impl<S> Trace<S> {
         inbound: Inbound<B>,
     ) -> BoxFuture<'static, Result<Response<Body>, S::Error>>
     where
-        S: Service<Inbound<B>, Response = Response<Body>>,
+        S: Service<Inbound<B>, Response = Response<Body>> + Clone + Send + 'static,
         S::Future: Send + 'static,
         S::Error: 'static,
+        B: Send + 'static,
     {
         let named = inbound.named.clone();
         if trace.records() {
             describe(&mut trace, &inbound.request, &named);
         }
-        let (clock, answer) = (self.clock.clone(), self.inner.call(inbound));
+        let (clock, mut inner) = (self.clock.clone(), self.inner.clone());
         let began = clock.now();
         Box::pin(trace.around(async move {
-            let response = answer.await?;
+            // Within the span, for much is done before there is an answer to wait for.
+            let response = inner.call(inbound).await?;
             let took = clock.now().saturating_duration_since(began);
             conclude(&named, &response, took);
             Mark(named.id.clone()).act(Ok(response))

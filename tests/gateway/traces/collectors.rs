@@ -187,5 +187,6 @@ async fn without_a_collector_there_is_no_thread_for_one() {
     assert!(!threads(&without.program));
     let settings = exporting(&collector.url, 1.0);
     let with = Serving::before(&world.vendor.url(), &settings).await;
-    assert!(threads(&with.program));
+    // It names itself, once it runs.
+    eventually("a thread", async || threads(&with.program).then_some(())).await;
 }
