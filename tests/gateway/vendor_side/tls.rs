@@ -113,7 +113,7 @@ async fn over_tls_too_failures_have_their_names_and_are_not_repeated() {
     join_all(
         PROTOCOLS
             .iter()
-            .flat_map(|(protocol, _)| rows.map(|row| each(protocol, row))),
+            .flat_map(|(protocol, _)| rows.map(|row| Box::pin(each(protocol, row)))),
     )
     .await;
 }
