@@ -106,10 +106,9 @@ fn fresh_id() -> HeaderValue {
 
 impl<S, B> Service<Request<B>> for Trace<S>
 where
-    S: Service<Inbound<B>, Response = Response<Body>> + Clone + Send + 'static,
+    S: Service<Inbound<B>, Response = Response<Body>>,
     S::Future: Send + 'static,
     S::Error: 'static,
-    B: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = S::Error;
@@ -140,20 +139,19 @@ impl<S> Trace<S> {
         inbound: Inbound<B>,
     ) -> BoxFuture<'static, Result<Response<Body>, S::Error>>
     where
-        S: Service<Inbound<B>, Response = Response<Body>> + Clone + Send + 'static,
+        S: Service<Inbound<B>, Response = Response<Body>>,
         S::Future: Send + 'static,
         S::Error: 'static,
-        B: Send + 'static,
     {
         let named = inbound.named.clone();
         if trace.records() {
             describe(&mut trace, &inbound.request, &named);
         }
-        let (clock, mut inner) = (self.clock.clone(), self.inner.clone());
-        let began = clock.now();
+        let (clock, began) = (self.clock.clone(), self.clock.now());
+        // A hit is found at once.
+        let answer = trace.during(|| self.inner.call(inbound));
         Box::pin(trace.around(async move {
-            // Within the span, for much is done before there is an answer to wait for.
-            let response = inner.call(inbound).await?;
+            let response = answer.await?;
             let took = clock.now().saturating_duration_since(began);
             conclude(&named, &response, took);
             Mark(named.id.clone()).act(Ok(response))

@@ -59,6 +59,12 @@ pub fn child(name: &'static str, kind: Kind) -> Span {
 }
 
 impl Span {
+    /// What is done here and now is a part of the work.
+    pub fn during<T>(&mut self, part: impl FnOnce() -> T) -> T {
+        let _within = Within::enter(self);
+        part()
+    }
+
     /// The future is the work.
     pub fn around<F: Future + Send + 'static>(self, work: F) -> Around<F::Output> {
         Around {
