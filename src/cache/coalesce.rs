@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 use tower::util::ServiceExt;
+use tracing::info_span;
 
 use super::elsewhere::UNKEPT;
 use super::lookup::Lookups;
@@ -29,7 +30,7 @@ use super::{Fetched, Wanted};
 use crate::contacts::{Forwarded, Page, PageKey, Read};
 use crate::error::Error;
 use crate::fleet::{Copy, Start};
-use crate::telemetry::traces::{self, Kind, Span, Traces, Trail};
+use crate::telemetry::traces::{self, Span, Traces, Trail};
 use crate::upstream::allowance::{self, Allowances, Go, Launch, Permit};
 use crate::upstream::credentials::By;
 use crate::upstream::{Fetch, Reason};
@@ -186,7 +187,7 @@ where
                     name,
                     id,
                     told,
-                    span: traces::child("wait for the allowance", Kind::Internal),
+                    span: traces::child(|| info_span!("wait for the allowance")),
                 };
                 place.wait().boxed()
             }
@@ -198,8 +199,8 @@ where
 impl Flight {
     /// Waits for it. Whoever did not begin it is `collapsed`.
     async fn land(self, collapsed: bool) -> Result<Fetched, Error> {
-        let mut span = match collapsed {
-            true => traces::child("wait for a fetch", Kind::Internal),
+        let span = match collapsed {
+            true => traces::child(|| info_span!("wait for a fetch")),
             // The fetch itself shows how long that takes.
             false => Span::default(),
         };
@@ -231,7 +232,7 @@ impl Place {
         let told = (&mut self.told).await;
         // The other end is dropped unused only if the fetch could not begin.
         let told = told.unwrap_or(Err(Error::Internal));
-        let mut span = std::mem::take(&mut self.span);
+        let span = std::mem::take(&mut self.span);
         let (flight, first) = told.inspect_err(|refused| span.fail(refused.name()))?;
         drop(span);
         flight.land(!first).await

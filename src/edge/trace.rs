@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, Either};
 use http::{HeaderName, HeaderValue, Request, Response, Version};
 use tower::{Layer, Service, layer};
+use tracing::info_span;
 use uuid::Uuid;
 
 use super::Body;
@@ -121,7 +122,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let inbound = Inbound::from(request);
-        let trace = self.traces.request(inbound.request.headers());
+        let headers = inbound.request.headers();
+        let trace = self.traces.request(headers, || describe(&inbound));
         if !trace.is_none() {
             return Either::Right(self.traced(trace, inbound));
         }
@@ -135,7 +137,7 @@ impl<S> Trace<S> {
     #[cold]
     fn traced<B>(
         &mut self,
-        mut trace: Span,
+        trace: Span,
         inbound: Inbound<B>,
     ) -> BoxFuture<'static, Result<Response<Body>, S::Error>>
     where
@@ -144,9 +146,6 @@ impl<S> Trace<S> {
         S::Error: 'static,
     {
         let named = inbound.named.clone();
-        if trace.records() {
-            describe(&mut trace, &inbound.request, &named);
-        }
         let (clock, began) = (self.clock.clone(), self.clock.now());
         // A hit is found at once.
         let answer = trace.during(|| self.inner.call(inbound));
@@ -174,27 +173,26 @@ impl<E> Act<Result<Response<Body>, E>> for Mark {
 }
 
 /// What OpenTelemetry's conventions ask for of a request. No path and no query: they hold ids.
-fn describe<B>(trace: &mut Span, request: &Request<B>, named: &Named) {
+fn describe<B>(Inbound { request, named }: &Inbound<B>) -> tracing::Span {
     let method = METHODS
         .into_iter()
         .find(|m| *m == request.method().as_str());
-    let name = method.unwrap_or("HTTP");
-    trace.note("http.request.method", method.unwrap_or("_OTHER"));
+    let route = named.api.map(Api::route);
+    let (verb, gap) = (method.unwrap_or("HTTP"), route.map_or("", |_| " "));
     let private = request.extensions().get::<Peer>().is_some();
-    trace.note("url.scheme", if private { "https" } else { "http" });
-    match named.api.map(Api::route) {
-        None => trace.name(name),
-        Some(route) => {
-            trace.name(format!("{name} {route}"));
-            trace.note("http.route", route);
-        }
-    }
-    let version = match request.version() {
-        Version::HTTP_10 => "1.0",
-        Version::HTTP_2 => "2",
-        _ => "1.1",
-    };
-    trace.note("network.protocol.version", version);
+    info_span!(
+        "request",
+        otel.name = format_args!("{verb}{gap}{}", route.unwrap_or_default()),
+        otel.kind = "server",
+        http.request.method = method.unwrap_or("_OTHER"),
+        http.route = route,
+        url.scheme = if private { "https" } else { "http" },
+        network.protocol.version = match request.version() {
+            Version::HTTP_10 => "1.0",
+            Version::HTTP_2 => "2",
+            _ => "1.1",
+        },
+    )
 }
 
 /// How the request was answered. What a collector should keep whatever its share of the rest is marked.

@@ -16,7 +16,7 @@ use http_body_util::Empty;
 use hyper::body::Incoming;
 use tower::util::ServiceExt;
 use tower::{Layer, Service, layer};
-use tracing::{error, info, warn};
+use tracing::{error, info, info_span, warn};
 
 use super::allowance::Outcome;
 use super::client::DialAnew;
@@ -30,7 +30,7 @@ use crate::contacts::{Interim, Page};
 use crate::error::Error;
 use crate::telemetry::logs::EACH;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::traces::{self, Kind, Span};
+use crate::telemetry::traces::{self, Span};
 
 /// The rung.
 pub fn layer<S>(
@@ -81,7 +81,7 @@ where
         } = self.clone();
         Box::pin(async move {
             let mut request = request(&settings, &fetch)?;
-            let mut trace = describe(&settings, &fetch);
+            let trace = traces::child(|| describe(&settings, &fetch));
             if let Some(trail) = trace.trail().filter(|_| settings.propagate_trace) {
                 trail.propagate(request.headers_mut());
             }
@@ -126,7 +126,7 @@ where
                 page.ahead = ahead.take();
             }
             metrics.upstream_call(fetch.reason(), status, outcome(&page), took);
-            conclude(&mut trace, status, &page);
+            conclude(&trace, status, &page);
             record(&fetch, status, &page, took);
             page
         })
@@ -134,27 +134,24 @@ where
 }
 
 /// The call's span, with what OpenTelemetry's conventions ask for. No path and no query: they hold ids.
-fn describe(settings: &Settings, fetch: &Fetch) -> Span {
-    let mut trace = traces::child("GET", Kind::Client);
-    if !trace.is_none() {
-        let url = &settings.url;
-        let usual = if *url.scheme() == Scheme::HTTPS {
-            443
-        } else {
-            80
-        };
-        let port = url.authority().port_u16().unwrap_or(usual);
-        trace.note("http.request.method", "GET");
-        trace.note("server.address", url.host().to_owned());
-        trace.note("server.port", i64::from(port));
-        if fetch.redial {
-            trace.note("http.request.resend_count", 1);
-        }
-    }
-    trace
+fn describe(settings: &Settings, fetch: &Fetch) -> tracing::Span {
+    let url = &settings.url;
+    let usual = if *url.scheme() == Scheme::HTTPS {
+        443
+    } else {
+        80
+    };
+    info_span!(
+        "GET",
+        otel.kind = "client",
+        http.request.method = "GET",
+        server.address = url.host(),
+        server.port = i64::from(url.authority().port_u16().unwrap_or(usual)),
+        http.request.resend_count = fetch.redial.then_some(1_i64),
+    )
 }
 
-fn conclude(trace: &mut Span, status: Option<StatusCode>, page: &Result<Page, Error>) {
+fn conclude(trace: &Span, status: Option<StatusCode>, page: &Result<Page, Error>) {
     if let Some(status) = status {
         trace.note("http.response.status_code", i64::from(status.as_u16()));
     }

@@ -2,6 +2,7 @@
 
 use http::{Method, StatusCode};
 
+use crate::support::collector::{Collector, Kind};
 use crate::support::living::{Files, app};
 use crate::support::process::{Program, Serving};
 use crate::support::{CLIENT_ID, STREAM, World, eventually, is_there, left_out, path};
@@ -135,6 +136,25 @@ async fn the_level_of_the_log_changes() {
         (calls(&serving) == 2).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_log_that_tells_less_takes_no_span_away() {
+    let (world, files) = (World::new().await, Files::new());
+    let collector = Collector::start().await;
+    let url = &collector.url;
+    let traced = format!("[telemetry]\notlp_endpoint = {url:?}\ntrace_ratio = 1\n");
+    files.settings(&traced);
+    let mut serving = following(&world, &files).await;
+    serving.get(&path("cl-n6-a")).await;
+    files.settings(&(traced + "log = \"error\"\n"));
+    serving.reloaded("ok", 1).await;
+    serving.get(&path("cl-n6-b")).await;
+    serving.program.signal("TERM");
+    assert_eq!(serving.program.ended().await.code, Some(0));
+    let requests = collector.spans().into_iter();
+    let requests = requests.filter(|span| span.kind == Kind::Server);
+    assert_eq!(requests.count(), 2);
 }
 
 /// Of a user who may have no watches, as on a machine with many pods.

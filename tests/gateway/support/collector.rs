@@ -56,6 +56,8 @@ pub(crate) struct Span {
     pub(crate) state: String,
     /// Trace and span of each.
     pub(crate) links: Vec<(String, String)>,
+    /// The names of them.
+    pub(crate) events: Vec<String>,
     pub(crate) failed: bool,
     pub(crate) nanoseconds: u64,
     pub(crate) attributes: HashMap<String, String>,
@@ -210,6 +212,7 @@ impl Span {
             links: links
                 .map(|link| (hex(&link.trace_id), hex(&link.span_id)))
                 .collect(),
+            events: wire.events.iter().map(|one| one.name.clone()).collect(),
             failed: status.code() == StatusCode::Error,
             nanoseconds: wire.end_time_unix_nano - wire.start_time_unix_nano,
             attributes: texts(&wire.attributes),

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use contacts_gateway::vendor::Behaviour;
 use futures_util::future::join_all;
 use http::{Method, StatusCode};
 
@@ -170,6 +171,29 @@ async fn what_is_logged_of_a_traced_request_names_its_span() {
     // It is nobody's.
     let serves = serving.program.line("\"serving\"").await;
     assert!(!serves.contains("trace_id"), "{serves}");
+}
+
+#[tokio::test]
+async fn what_is_logged_and_what_is_traced_do_not_mix() {
+    let world = vendor().await;
+    for log in ["info", "trace"] {
+        let collector = Collector::start().await;
+        let settings = exporting(&collector.url, 1.0) + &format!("log = {log:?}\n");
+        let mut serving = Serving::before(&world.vendor.url(), &settings).await;
+        serving.get(&path("cl-n6-a")).await;
+        world.vendor.behave(answering(StatusCode::BAD_GATEWAY));
+        serving.get(&path("cl-n6-b")).await;
+        world.vendor.behave(Behaviour::default());
+        serving.program.signal("TERM");
+        let log = serving.program.ended().await.err;
+        let spans = collector.spans();
+        assert_eq!(spans.len(), 2 * FIRST, "{log}");
+        assert!(
+            spans.iter().all(|span| span.events.is_empty()),
+            "{spans:#?}"
+        );
+        assert!(!log.contains("wait for the allowance"), "{log}");
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -104,6 +104,18 @@ async fn a_call_for_nobody_who_is_followed_says_that_too() {
 }
 
 #[tokio::test]
+async fn gateways_of_one_program_keep_their_spans_apart() {
+    let (one, other) = (Traced::new().await, Traced::new().await);
+    one.get_in("cl-n6-a", FOLLOWED).await;
+    other.world.get("cl-n6-a").await;
+    one.get_in("cl-n6-a", FOLLOWED).await;
+    let (one, other) = (one.spans().await, other.spans().await);
+    assert_eq!((one.0.len(), other.0.len()), (5, 4));
+    assert!(one.0.iter().all(|span| span.trace == TRACE));
+    assert!(other.0.iter().all(|span| span.trace != TRACE));
+}
+
+#[tokio::test]
 async fn without_a_collector_a_callers_trace_goes_through_as_it_came() {
     let world = World::with(PROPAGATE).await;
     world
