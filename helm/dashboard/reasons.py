@@ -210,6 +210,7 @@ CALLERS = [
         "and give its [[callers]] entry requests_per_minute.",
         [query(f"topk(10, sum by (caller) ({rate('caller_requests_total')}))", "{{caller}}")],
         stacked=True,
+        size=(6, 7),
     ),
     lines(
         "Quota refusals",
@@ -218,12 +219,13 @@ CALLERS = [
         "possible). Normal: none. For long: the caller asks too much, or its quota is too small.",
         [query(or_none(f"60 * sum by (caller, kind) ({rate('quota_refusals_total')})", "caller"), "{{caller}} {{kind}}")],
         [coloured("none .*", GREEN)],
+        size=(6, 7),
     ),
     lines(
         "Callers' mistakes",
         "reqpm",
-        "Requests refused for what they are: caller-unknown (no token or a wrong one), caller-forbidden, stream-unknown, bad-request and "
-        "so on. Normal: next to none. A step after a release: that service's token or URL is wrong.",
+        "Requests refused for what they are: caller-unknown (neither token nor certificate, or a wrong one), caller-forbidden, "
+        "stream-unknown, bad-request and so on. Normal: next to none. A step after a release: that service's token or URL is wrong.",
         [query(or_none(f"60 * sum by (type) ({rate('problems_total', type=REFUSED)})", "type"), "{{type}}")],
         [
             coloured("none", GREEN),
@@ -232,6 +234,16 @@ CALLERS = [
             coloured("caller-forbidden", RED),
         ],
         stacked=True,
+        size=(6, 7),
+    ),
+    lines(
+        "Handshakes that failed",
+        "cpm",
+        "Callers who were turned away before they could ask, over TLS: client_certificate (theirs is missing, expired, or of no authority "
+        "in client_ca_file), server_certificate (they do not take ours), failed. Normal: none, or probes that do not speak TLS.",
+        [query(f"60 * sum by (outcome) ({rate('handshakes_total', outcome='.*_certificate|failed')})", "{{outcome}}")],
+        [coloured("client_certificate", ORANGE), coloured("server_certificate", RED), coloured("failed", YELLOW)],
+        size=(6, 7),
     ),
 ]
 
