@@ -4,6 +4,7 @@ from parts import (
     AT_ONCE,
     BLUE,
     GREEN,
+    GREY,
     OF_GATEWAYS,
     ORANGE,
     PURPLE,
@@ -320,6 +321,26 @@ PROCESS = [
         [coloured("ok", GREEN), coloured("failed", RED)],
         size=(4, 7),
         bars=True,
+    ),
+    states(
+        "Shared store",
+        "Whether each pod can ask the store that replicas share. Normal: green, or grey where shared.url is empty. Red: it goes on alone, "
+        "with its share of the calls; see the store. The alert is ContactsGatewaySharedStoreAway.",
+        [
+            query(
+                f"max by (pod) ({mine('shared_up')}) * 2 + on (pod) (sum by (pod) (increase({mine('shared_errors_total')}[10m])) > bool 0)",
+                "{{pod}}",
+            )
+        ],
+        [(0, "none, or well", GREY), (1, "away", RED), (2, "there", GREEN), (3, "there, with errors", YELLOW)],
+        (4, 7),
+    ),
+    lines(
+        "Shared store's errors",
+        "cps",
+        "What the shared store did not do in time, by what it was asked. Normal: nothing. All of them at once: it is away. One: the log of the store.",
+        [query(or_none(f"sum by (operation) ({rate('shared_errors_total')})", "operation"), "{{operation}}")],
+        size=(4, 7),
     ),
     lines(
         "Spans",

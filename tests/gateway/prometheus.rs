@@ -34,7 +34,9 @@ async fn an_hour_of_good_and_bad_fills_every_panel_and_fires_each_alert_for_its_
         "[allowance]\ncalls = 30\nwindow = \"6s\"\npause = \"1s\"\n[cache]\nfresh_for = \"4s\"",
     )
     .await;
-    let locked = Gateway::new("not what the gateway has", "").await;
+    // Nothing listens at that port.
+    let away = "[shared]\nurl = \"redis://127.0.0.1:1\"";
+    let locked = Gateway::new("not what the gateway has", away).await;
     let prometheus = Prometheus::watching(
         &[("well", &well), ("badly", &badly), ("locked", &locked)]
             .map(|(namespace, gateway)| gateway.watched_as(namespace)),
@@ -237,6 +239,7 @@ impl Watch {
             ["locked", "ContactsGatewayCredentialsRefused"],
             ["locked", "ContactsGatewayDown"],
             ["locked", "ContactsGatewayNothingServed"],
+            ["locked", "ContactsGatewaySharedStoreAway"],
         ]);
         // How long the outage lasts is the machine's doing.
         let perhaps = ["badly", "ContactsGatewayAnswersFailingSlowly"];
