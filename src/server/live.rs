@@ -125,6 +125,9 @@ impl Live {
                     if let Some(logs) = &logs {
                         logs.set_level(self.config.telemetry.log);
                     }
+                    // Last: who sees it counted finds all of it in effect.
+                    let Parts { metrics, clock, .. } = &self.parts;
+                    metrics.reloaded(Reload::Ok, clock.wall());
                 }
                 Err(unusable) => self.stay(&unusable),
             }
@@ -153,7 +156,6 @@ impl Live {
         let print = loaded.print();
         let (config, differ) = loaded.config.while_running(&self.config);
         let Parts {
-            metrics,
             store,
             accounts,
             clock,
@@ -182,7 +184,6 @@ impl Live {
             tasks.spawn_blocking(move || store.keep_by(&settings));
         }
         let now = clock.wall();
-        metrics.reloaded(Reload::Ok, now);
         let hash = name(&config, print);
         info!(
             settings.hash = hash,
