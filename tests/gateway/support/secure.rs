@@ -8,9 +8,9 @@ use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, DEFAULT_VERSIONS, SupportedProtocolVersion};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
@@ -29,7 +29,17 @@ pub(crate) struct Caller(Arc<ClientConfig>);
 impl Caller {
     /// Who trusts this authority, shows a certificate if there is one, and speaks both protocols.
     pub(crate) fn new(trusts: &Authority, shows: Option<&Issued>) -> Self {
-        let config = ClientConfig::builder().with_root_certificates(trusts.roots());
+        Self::by(DEFAULT_VERSIONS, trusts, shows)
+    }
+
+    /// The same by these versions of TLS.
+    pub(crate) fn by(
+        versions: &[&'static SupportedProtocolVersion],
+        trusts: &Authority,
+        shows: Option<&Issued>,
+    ) -> Self {
+        let config = ClientConfig::builder_with_protocol_versions(versions);
+        let config = config.with_root_certificates(trusts.roots());
         let config = match shows {
             None => config.with_no_client_auth(),
             Some(shows) => {

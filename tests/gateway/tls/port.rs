@@ -2,6 +2,7 @@
 
 use std::process::{Command, Output, Stdio};
 
+use rustls::version::{TLS12, TLS13};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -205,14 +206,16 @@ async fn a_session_is_taken_up_again_only_where_no_certificates_are_asked_for() 
     let open = Private::open("").await;
     let asking = Private::asking("").await;
     let issued = asking.callers.issue(at("spiffe://example.org/a"));
-    for (private, shows, resumed) in [(&open, None, true), (&asking, Some(&issued), false)] {
-        let caller = private.caller(shows);
-        for resumed in [false, resumed, resumed] {
-            let mut connection = private.keep(&caller).await.unwrap();
-            assert_eq!(connection.resumed, resumed);
-            // Tickets come before the answer.
-            let answer = connection.get(&path("cl-n6-a")).await.unwrap();
-            assert_eq!(answer.status, 200);
+    for version in [&TLS12, &TLS13] {
+        for (private, shows, resumed) in [(&open, None, true), (&asking, Some(&issued), false)] {
+            let caller = Caller::by(&[version], &private.authority, shows);
+            for resumed in [false, resumed, resumed] {
+                let mut connection = private.keep(&caller).await.unwrap();
+                assert_eq!(connection.resumed, resumed, "{version:?}");
+                // Tickets come before the answer.
+                let answer = connection.get(&path("cl-n6-a")).await.unwrap();
+                assert_eq!(answer.status, 200);
+            }
         }
     }
 }
