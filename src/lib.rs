@@ -23,6 +23,8 @@
 //! ```
 //!
 //! - A purge is an [`Ask`](contacts::Ask) but never a [`PageKey`](contacts::PageKey): by its type it cannot reach the vendor.
+//! - A connection over TLS gives each of its requests who is at the other end ([`edge::peer`]). Which caller that is, is found out for
+//!   each request anew ([`edge::identify`]), so that open connections follow the settings.
 //! - The vendor's request is built from a `PageKey` alone, so nothing that is not in the key reaches the vendor.
 //! - A fetch is a task of its own. Callers wait for it; none of them owns it.
 //! - A [`Fetch`](upstream::Fetch) has a [`Permit`](upstream::allowance::Permit), which only the account's [`allowance`](upstream::allowance)

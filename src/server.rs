@@ -51,7 +51,6 @@ mod wire;
 use ahead::Ahead;
 use live::{Live, Serving};
 use patience::{Patience, Progress};
-use tls::Introduced;
 use wire::Wire;
 
 /// How long the last spans may take to reach the collector, once nobody is left to be answered.
@@ -372,7 +371,10 @@ impl Port {
                 let version = request.version();
                 progress.asked(version);
                 // No rung does work in `poll_ready`, so none has to be asked.
-                let answer = edge.call(request);
+                let answer = match &peer {
+                    None => edge.call(request),
+                    Some(peer) => edge.call(peer.clone().introduces(request)),
+                };
                 async move {
                     let answer = answer.await;
                     // Those who speak HTTP/1.0 do not know of it, and into HTTP/2 only hyper can write.
@@ -386,7 +388,6 @@ impl Port {
                     answer
                 }
             });
-            let service = Introduced { peer, service };
             let mut connection = pin!(http.serve_connection(io, service));
             let mut closing = pin!(closing.cancelled());
             let mut told = false;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::Request;
 use rustls::pki_types::{CertificateDer, DnsName};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -25,6 +26,12 @@ impl Peer {
         names.sort_unstable();
         names.dedup();
         Self(names.into())
+    }
+
+    /// A request that says so.
+    pub fn introduces<B>(self, mut request: Request<B>) -> Request<B> {
+        request.extensions_mut().insert(self);
+        request
     }
 
     /// What the certificate calls it.

@@ -6,8 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::Request;
-use hyper::service::Service;
 use rustls::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -113,25 +111,6 @@ fn meaning(error: &io::Error) -> Handshake {
 pub(super) enum Stream {
     Clear(TcpStream),
     Private(Box<TlsStream<TcpStream>>),
-}
-
-/// Passes each request on, with who makes it.
-pub(super) struct Introduced<S> {
-    pub(super) peer: Option<Peer>,
-    pub(super) service: S,
-}
-
-impl<S: Service<Request<B>>, B> Service<Request<B>> for Introduced<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn call(&self, mut request: Request<B>) -> S::Future {
-        if let Some(peer) = &self.peer {
-            request.extensions_mut().insert(peer.clone());
-        }
-        self.service.call(request)
-    }
 }
 
 macro_rules! either {
