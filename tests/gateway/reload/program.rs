@@ -202,10 +202,11 @@ async fn settings_that_can_be_read_only_once_stay_and_secrets_are_read_again() {
     let files = Files::new();
     files.settings("cache.fresh_for = \"7s\"");
     let file = files.path("gateway.toml");
-    let run = format!("cat {file:?} | \"$@\" --config /dev/stdin");
-    let args = ["-c", &run, "sh", env!("CARGO_BIN_EXE_contacts-gateway")];
+    // In place of the shell, so that it ends with the test.
+    let run = format!("exec \"$@\" --config <(cat {file:?})");
+    let args = ["-c", &run, "bash", env!("CARGO_BIN_EXE_contacts-gateway")];
     let url = world.vendor.url();
-    let serving = Serving::started(Program::of("sh", &args, &ports(&url))).await;
+    let serving = Serving::started(Program::of("bash", &args, &ports(&url))).await;
     files.put("client_secret", NEXT);
     serving.reloaded("ok", 1).await;
     serving.get(&path("cl-n6-a")).await;
