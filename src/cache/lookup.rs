@@ -60,6 +60,8 @@ impl Lookups {
         if !self.fleet.standing().up {
             return None;
         }
+        // Whoever hangs up last takes the look away, or names that nobody asks for again would stay for ever.
+        let _waits = Waits(self, name);
         let look = {
             let this = self.clone();
             let (own, rules) = (name.clone(), rules.clone());
@@ -105,6 +107,20 @@ impl Lookups {
         self.under_way
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody who waits for a look.
+struct Waits<'a>(&'a Lookups, &'a Name);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        let Self(lookups, name) = self;
+        let mut under_way = lookups.under_way();
+        let nobody_waits = |look: &Look| look.strong_count().is_none_or(|holders| holders == 1);
+        if under_way.get(*name).is_some_and(nobody_waits) {
+            under_way.remove(*name);
+        }
     }
 }
 
