@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
@@ -275,14 +277,19 @@ impl Signals {
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(other)?;
+    let runtime = runtime().enable_all().build().map_err(other)?;
     let ended = runtime.block_on(work);
     // What is still running belongs to connections that were cut off.
     runtime.shutdown_background();
     ended
+}
+
+/// As many threads as there are CPUs, or as the container's limit is worth of them.
+fn runtime() -> runtime::Builder {
+    match std::thread::available_parallelism() {
+        Ok(NonZeroUsize::MIN) => runtime::Builder::new_current_thread(),
+        _ => runtime::Builder::new_multi_thread(),
+    }
 }
 
 fn print(text: &str) -> Result<(), Failure> {

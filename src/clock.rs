@@ -48,7 +48,7 @@ impl Clock {
 
     /// The date, for tokens and the `Date` field.
     pub fn wall(&self) -> SystemTime {
-        self.both().1
+        self.0.as_ref().map_or_else(date, |hand| hand.shows().1)
     }
 
     /// Waits until then.
@@ -91,11 +91,15 @@ impl Hand {
     clippy::disallowed_methods,
     reason = "the one home of the machine's clock"
 )]
-fn read() -> (Instant, SystemTime) {
-    (moment(), SystemTime::now())
+fn date() -> SystemTime {
+    SystemTime::now()
 }
 
-/// A hit wants to know the moment three times, and the date never.
+fn read() -> (Instant, SystemTime) {
+    (moment(), date())
+}
+
+/// To read a clock is a hundredth of a hit, so one is not read with the other.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one home of the machine's clock"

@@ -13,5 +13,5 @@ pub use ask::{Api, Ask, Forwarded, ListKey, PageKey, Read, Tag};
 pub use caller::{Allotment, Caller, Standing};
 pub use date::http_date;
 pub use forget::Forget;
-pub use id::{AccountId, ContactListId, StreamId};
-pub use page::{Interim, Page, opaque};
+pub use id::{AccountId, ContactListId, Reach, StreamId};
+pub use page::{Interim, Own, Page, opaque};

@@ -10,13 +10,16 @@ use http::Response;
 use http_body_util::Full;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tower::Service;
 
+use self::soon::Soon;
+use crate::error::Error;
 use crate::setting;
 
 pub mod admit;
-mod after;
 pub mod callers;
 pub mod certificates;
+mod fields;
 pub mod identify;
 pub mod measure;
 pub mod peer;
@@ -25,6 +28,7 @@ mod report;
 pub mod rescue;
 pub mod respond;
 pub mod route;
+pub mod soon;
 pub mod trace;
 
 /// What callers get: whole bodies, never copied.
@@ -32,6 +36,20 @@ pub type Body = Full<Bytes>;
 
 /// What a caller's request comes to.
 pub type Outcome = Result<Response<Body>, Infallible>;
+
+/// The same below [`rescue`].
+pub type Attempt = Result<Response<Body>, Error>;
+
+/// A service that answers soon.
+pub trait Rung<R, E>:
+    Service<R, Response = Response<Body>, Error = E, Future = Soon<Result<Response<Body>, E>>>
+{
+}
+
+impl<S, R, E> Rung<R, E> for S where
+    S: Service<R, Response = Response<Body>, Error = E, Future = Soon<Result<Response<Body>, E>>>
+{
+}
 
 /// `[listen]`: the callers' port, and what their requests must keep to.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -4,24 +4,17 @@
 //! learn of it; then no connection and no request is taken any more, those in flight are answered, idle connections are
 //! closed; what is left after `drain_for` is cut off.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, Version};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::Service;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::admin::Ready;
 use crate::cache::coalesce::{Name, Ways};
@@ -32,7 +25,6 @@ use crate::config::sources::{Loaded, Ports, Sources, Unusable};
 use crate::config::watch::Watch;
 use crate::contacts::ListKey;
 use crate::edge::certificates::Certificates;
-use crate::edge::respond;
 use crate::fleet::Fleet;
 use crate::secret::Print;
 use crate::stack::{Means, Parts};
@@ -43,15 +35,13 @@ use crate::telemetry::traces::Traces;
 use crate::upstream::allowance::{Allowances, Sharing};
 
 mod ahead;
+mod connection;
 mod live;
 mod patience;
 mod tls;
 mod wire;
 
-use ahead::Ahead;
 use live::{Live, Serving};
-use patience::{Patience, Progress};
-use wire::Wire;
 
 /// How long the last spans may take to reach the collector, once nobody is left to be answered.
 const LAST_SPANS: Duration = Duration::from_secs(3);
@@ -324,7 +314,7 @@ impl Port {
                 };
                 match self.listener.accept().await {
                     Ok((stream, _)) => {
-                        tasks.spawn(self.connection(stream, place));
+                        tasks.spawn(connection::serve(&self, stream, place));
                     }
                     Err(error) => {
                         // Most likely out of file descriptors: some have to be closed first.
@@ -339,84 +329,5 @@ impl Port {
             () = self.closing.cancelled() => {}
             () = accept.as_mut() => {}
         }
-    }
-
-    /// One connection, until either side ends it or the port closes.
-    fn connection(
-        &self,
-        stream: TcpStream,
-        place: OwnedSemaphorePermit,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        let (serving, closing) = (self.serving.clone(), self.closing.clone());
-        let metrics = self.metrics.clone();
-        let open = metrics.as_ref().map(Metrics::connection);
-        let progress = Progress::default();
-        let served = serving.load();
-        let (tls, http) = (served.tls.clone(), served.http.clone());
-        let mut patience = Patience::new(progress.clone(), served.header_timeout);
-        async move {
-            let _held = (place, open);
-            if let Err(error) = stream.set_nodelay(true) {
-                debug!(%error, "a connection was gone before it began");
-                return;
-            }
-            let opened = tls::open(tls, stream, metrics, &mut patience, &closing).await;
-            let Some((stream, peer)) = opened else { return };
-            let ahead = Ahead::default();
-            let io = TokioIo::new(Wire::new(stream, progress.clone(), ahead.clone()));
-            let service = service_fn(|request: Request<Incoming>| {
-                // By the settings of this moment, to its end.
-                let mut edge = serving.load().service.clone();
-                let (progress, ahead) = (progress.clone(), ahead.clone());
-                let version = request.version();
-                progress.asked(version);
-                // No rung does work in `poll_ready`, so none has to be asked.
-                let answer = match &peer {
-                    None => edge.call(request),
-                    Some(peer) => edge.call(peer.clone().introduces(request)),
-                };
-                async move {
-                    let answer = answer.await;
-                    // Those who speak HTTP/1.0 do not know of it, and into HTTP/2 only hyper can write.
-                    if let Ok(response) = &answer
-                        && let Some(respond::Ahead(interims)) = response.extensions().get()
-                        && version == Version::HTTP_11
-                    {
-                        ahead.put(interims);
-                    }
-                    progress.answered();
-                    answer
-                }
-            });
-            let mut connection = pin!(http.serve_connection(io, service));
-            let mut closing = pin!(closing.cancelled());
-            let mut told = false;
-            let turn = poll_fn(|cx| {
-                loop {
-                    if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-                        note(ended);
-                        return Poll::Ready(());
-                    }
-                    if patience.poll(cx).is_ready() {
-                        debug!("a connection brought no request in time");
-                        return Poll::Ready(());
-                    }
-                    // hyper would drop the part of a head that it has; its sender gets an answer first.
-                    if told || progress.mid_head() || closing.as_mut().poll(cx).is_pending() {
-                        return Poll::Pending;
-                    }
-                    connection.as_mut().graceful_shutdown();
-                    told = true;
-                }
-            });
-            turn.await;
-        }
-    }
-}
-
-/// That a connection broke is the other side's affair, and seldom news.
-fn note(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
-    if let Err(error) = ended {
-        debug!(error, "a connection broke");
     }
 }

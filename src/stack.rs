@@ -53,7 +53,7 @@ fn edge(config: &Config, means: &Means, parts: &Parts, cache: Cache) -> Edge {
         .layer(route::layer(
             &config.listen,
             &config.upstream,
-            means.credentials.clone(),
+            means.credentials.streams(),
         )) // from here inwards: an Ask, no longer HTTP
         .layer(respond::layer()) // and on the way out: an Answer becomes HTTP
         .service(cache);

@@ -104,7 +104,7 @@ where
         let Some(entry) = self.memory.store.entry(&read.key, &read.forwarded) else {
             return Either::Right(self.clone().fetch(read, None).boxed());
         };
-        let age = entry.page.age(self.memory.clock.now());
+        let age = entry.page.age(read.at);
         let limits = self.limits(&entry);
         let answer = match policy::verdict(age, &limits, &read.directives) {
             Verdict::Serve => Ok(self.hit(&read, &entry, &limits, age)),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU64;
 use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
 use http::{HeaderName, HeaderValue};
 
@@ -151,6 +152,8 @@ pub enum Ask {
 pub struct Read {
     /// Who wants it.
     pub caller: Arc<Caller>,
+    /// When the request came: what is in memory is as old as it is then.
+    pub at: Instant,
     /// Which.
     pub key: PageKey,
     /// What of the caller's header goes to the vendor with it.

@@ -1,6 +1,8 @@
 //! The three ids. Text becomes one of these at the edge, once; inside there is no other spelling.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::Hash;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -54,6 +56,25 @@ id!(
     /// An account, 24 hex digits as the vendor writes them.
     AccountId, "accountId"
 );
+
+/// Some ids, or all there are.
+#[derive(Clone, Debug)]
+pub enum Reach<T> {
+    /// All.
+    All,
+    /// These and no others.
+    These(HashSet<T, foldhash::quality::RandomState>),
+}
+
+impl<T: Eq + Hash> Reach<T> {
+    /// Whether this one is among them.
+    pub fn covers(&self, id: &T) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(ids) => ids.contains(id),
+        }
+    }
+}
 
 /// Whether a text can stand in a path as it is: no escape, no separator, no way up.
 fn path_safe(text: &str) -> bool {

@@ -1,18 +1,20 @@
 //! Turns requests away that find no place: at once, there is no queue. Once the gateway is draining nobody finds one, and
 //! connections that are still open hear it from here.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
-use futures_util::future::{Either, Ready, ready};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use http::Response;
 use tower::{Layer, Service, layer};
 
-use super::after::{Act, After};
+use super::soon::Soon;
+use super::{Attempt, Body, Rung};
 use crate::error::Error;
 
-/// The rung. `places`: one for each request in flight, closed once no further request is to be taken.
-pub fn layer<S>(places: Arc<Semaphore>) -> impl Layer<S, Service = Admit<S>> + Clone {
+/// The rung.
+pub fn layer<S>(places: Arc<Places>) -> impl Layer<S, Service = Admit<S>> + Clone {
     layer::layer_fn(move |inner| Admit {
         places: places.clone(),
         inner,
@@ -22,40 +24,97 @@ pub fn layer<S>(places: Arc<Semaphore>) -> impl Layer<S, Service = Admit<S>> + C
 /// See [`layer()`].
 #[derive(Clone, Debug)]
 pub struct Admit<S> {
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     inner: S,
 }
 
-/// Given back once there is an answer, or nobody waits for one.
-#[derive(Debug)]
-pub struct Place(OwnedSemaphorePermit);
-
 impl<S, R> Service<R> for Admit<S>
 where
-    S: Service<R, Error = Error>,
+    S: Rung<R, Error>,
 {
-    type Response = S::Response;
+    type Response = Response<Body>;
     type Error = Error;
-    type Future = Either<Ready<Result<S::Response, Error>>, After<S::Future, Place>>;
+    type Future = Soon<Attempt>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        match self.places.clone().try_acquire_owned() {
-            Ok(place) => Either::Right(After::new(self.inner.call(request), Place(place))),
-            Err(TryAcquireError::NoPermits) => Either::Left(ready(Err(Error::Overloaded))),
-            Err(TryAcquireError::Closed) => Either::Left(ready(Err(Error::Draining))),
+        match self.places.take() {
+            // Given back once there is an answer, or nobody waits for one.
+            Ok(place) => self.inner.call(request).then(move |answer| {
+                drop(place);
+                answer
+            }),
+            Err(refusal) => Soon::Now(Err(refusal)),
         }
     }
 }
 
-impl<T> Act<T> for Place {
-    type Output = T;
+/// One for each request in flight, until there are to be none. A semaphore could do as much, but takes a lock for each
+/// place that comes back, and nobody waits for one here.
+#[derive(Debug)]
+pub struct Places {
+    /// How many are taken, and [`CLOSED`].
+    taken: AtomicUsize,
+    most: usize,
+}
 
-    fn act(self, answer: T) -> T {
-        drop(self.0);
-        answer
+/// No number of requests comes near this bit.
+const CLOSED: usize = 1 << (usize::BITS - 1);
+
+/// Comes back when it is dropped.
+struct Place(Arc<Places>);
+
+impl Places {
+    /// So many, all free.
+    pub fn new(most: NonZeroUsize) -> Self {
+        Self {
+            taken: AtomicUsize::new(0),
+            most: most.get(),
+        }
+    }
+
+    /// From now on there is none for anybody.
+    pub fn close(&self) {
+        self.taken.fetch_or(CLOSED, Relaxed);
+    }
+
+    fn take(self: &Arc<Self>) -> Result<Place, Error> {
+        let taken = self.taken.fetch_add(1, Relaxed);
+        // Too many or not, it is counted, and comes back.
+        let place = Place(self.clone());
+        match taken {
+            CLOSED.. => Err(Error::Draining),
+            taken if taken >= place.0.most => Err(Error::Overloaded),
+            _ => Ok(place),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_there_until_it_is_taken_and_after_it_came_back() {
+        let places = Arc::new(Places::new(NonZeroUsize::new(2).unwrap()));
+        let (one, _two) = (places.take(), places.take());
+        assert!(one.is_ok());
+        assert!(matches!(places.take(), Err(Error::Overloaded)));
+        drop(one);
+        let again = places.take();
+        assert!(again.is_ok(), "who was refused has not kept one");
+        places.close();
+        drop(again);
+        assert!(matches!(places.take(), Err(Error::Draining)));
+        assert!(matches!(places.take(), Err(Error::Draining)));
     }
 }

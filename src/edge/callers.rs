@@ -1,6 +1,6 @@
 //! `[[callers]]`: who may ask, for what, and how much of it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::num::NonZeroU32;
@@ -15,7 +15,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
 use super::peer::{Peer, San};
-use crate::contacts::{self, AccountId, Allotment, ListKey, StreamId};
+use crate::contacts::{self, AccountId, Allotment, ListKey, Reach, StreamId};
 use crate::error::{Error, Forbidden};
 use crate::telemetry::metrics::Metrics;
 
@@ -209,13 +209,6 @@ pub struct Caller {
     may_purge: bool,
 }
 
-/// What of something is within a caller's rights.
-#[derive(Debug)]
-enum Reach<T> {
-    All,
-    These(HashSet<T>),
-}
-
 impl Callers {
     /// Those of the settings, with whole quotas.
     pub fn new(settings: &[Settings], metrics: &Metrics, now: Instant) -> Self {
@@ -309,8 +302,8 @@ impl Caller {
                 fetches: allotment("fetches", settings.fetches_per_minute, fetches),
             }),
             by_token: settings.token_sha256.is_some(),
-            streams: Reach::of(&settings.streams),
-            accounts: Reach::of(&settings.accounts),
+            streams: reach(&settings.streams),
+            accounts: reach(&settings.accounts),
             may_purge: settings.may_purge,
         }
     }
@@ -350,22 +343,13 @@ impl Caller {
     }
 }
 
-impl<T: Clone + Eq + Hash> Reach<T> {
-    fn of(settings: &[OneOrAll<T>]) -> Self {
-        let ids = settings.iter().map(|one| match one {
-            OneOrAll::All => None,
-            OneOrAll::One(id) => Some(id.clone()),
-        });
-        // Nothing in the list stands for everything.
-        ids.collect::<Option<_>>().map_or(Self::All, Self::These)
-    }
-
-    fn covers(&self, id: &T) -> bool {
-        match self {
-            Self::All => true,
-            Self::These(ids) => ids.contains(id),
-        }
-    }
+fn reach<T: Clone + Eq + Hash>(settings: &[OneOrAll<T>]) -> Reach<T> {
+    let ids = settings.iter().map(|one| match one {
+        OneOrAll::All => None,
+        OneOrAll::One(id) => Some(id.clone()),
+    });
+    // Nothing in the list stands for everything.
+    ids.collect::<Option<_>>().map_or(Reach::All, Reach::These)
 }
 
 const ANONYMOUS: &str = "anonymous";

@@ -7,14 +7,17 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
-use futures_util::future::{Either, Ready, ready};
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, Response};
 use tower::{Layer, Service, layer};
 
 use super::callers::{Caller, Callers};
+use super::fields::Fields;
+use super::soon::Soon;
 use super::trace::{Inbound, Named};
+use super::{Attempt, Body, Rung};
 use crate::error::Error;
 
 /// The rung.
@@ -39,39 +42,51 @@ pub struct Call<B> {
     pub(super) caller: Arc<Caller>,
     /// The request's name.
     pub(super) named: Arc<Named>,
+    /// When.
+    pub(super) at: Instant,
+    /// What its header has.
+    pub(super) fields: Fields,
     /// What.
     pub(super) request: Request<B>,
 }
 
 impl<S, B> Service<Inbound<B>> for Identify<S>
 where
-    S: Service<Call<B>, Error = Error>,
+    S: Rung<Call<B>, Error>,
 {
-    type Response = S::Response;
+    type Response = Response<Body>;
     type Error = Error;
-    type Future = Either<Ready<Result<S::Response, Error>>, S::Future>;
+    type Future = Soon<Attempt>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, inbound: Inbound<B>) -> Self::Future {
-        let Inbound { named, request } = inbound;
+        let Inbound {
+            named,
+            at,
+            fields,
+            request,
+        } = inbound;
         let caller = self.callers.anonymous().or_else(|| {
             let peer = request.extensions().get();
-            self.callers.find(peer, bearer(request.headers()))
+            let token = fields.authorization.then(|| bearer(request.headers()));
+            self.callers.find(peer, token.flatten())
         });
         match caller.cloned() {
             Some(caller) => {
                 named.about.caller(&caller.identity.name);
                 caller.asked.inc();
-                Either::Right(self.inner.call(Call {
+                self.inner.call(Call {
                     caller,
                     named,
+                    at,
+                    fields,
                     request,
-                }))
+                })
             }
-            None => Either::Left(ready(Err(Error::CallerUnknown))),
+            None => Soon::Now(Err(Error::CallerUnknown)),
         }
     }
 }

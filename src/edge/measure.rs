@@ -3,6 +3,7 @@
 //!
 //! Outside of everything that can refuse, so that refusals count.
 
+use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -11,9 +12,9 @@ use http::{Method, Response, StatusCode};
 use prometheus::Histogram;
 use tower::{Layer, Service, layer};
 
-use super::after::{Act, After};
+use super::soon::Soon;
 use super::trace::{Inbound, Named};
-use super::{Body, report};
+use super::{Body, Outcome, Rung, report};
 use crate::clock::Clock;
 use crate::contacts::Api;
 use crate::telemetry::metrics::{Active, Metrics};
@@ -51,20 +52,20 @@ struct Tally {
 
 impl<S, B> Service<Inbound<B>> for Measure<S>
 where
-    S: Service<Inbound<B>, Response = Response<Body>>,
+    S: Rung<Inbound<B>, Infallible>,
 {
     type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = After<S::Future, Note>;
+    type Error = Infallible;
+    type Future = Soon<Outcome>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, inbound: Inbound<B>) -> Self::Future {
         let tally = &self.tally;
         let note = Note {
-            began: tally.clock.now(),
+            began: inbound.at,
             active: tally.metrics.request(),
             series: Series {
                 method: Known::of(inbound.request.method()),
@@ -73,13 +74,14 @@ where
             named: inbound.named.clone(),
             tally: tally.clone(),
         };
-        After::new(self.inner.call(inbound), note)
+        let answer = self.inner.call(inbound);
+        answer.then(move |answer| Ok(note.take(answer?)))
     }
 }
 
-/// Counts the answer, and tells the log of it where it is news. Until then the request is under way.
+/// A request that is under way.
 #[derive(Debug)]
-pub struct Note {
+struct Note {
     began: Instant,
     active: Active,
     series: Series,
@@ -87,16 +89,14 @@ pub struct Note {
     tally: Arc<Tally>,
 }
 
-impl<E> Act<Result<Response<Body>, E>> for Note {
-    type Output = Result<Response<Body>, E>;
-
-    fn act(self, answer: Result<Response<Body>, E>) -> Self::Output {
-        let response = answer?;
+impl Note {
+    /// Counts the answer, and tells the log of it where it is news.
+    fn take(self, response: Response<Body>) -> Response<Body> {
         drop(self.active);
         let took = self.tally.clock.now().saturating_duration_since(self.began);
         self.tally.count(self.series, response.status(), took);
         report::answered(&self.named, &response, took);
-        Ok(response)
+        response
     }
 }
 

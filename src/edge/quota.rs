@@ -10,17 +10,16 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::future::{Either, Ready, ready};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use sfv::{Integer, ListSerializer, StringRef, key_ref};
 use tower::{Layer, Service, layer};
 
-use super::Body;
-use super::after::{Act, After};
 use super::callers::Caller;
 use super::identify::Call;
 use super::rescue::whole_seconds;
 use super::respond::New;
+use super::soon::Soon;
+use super::{Attempt, Body, Rung};
 use crate::clock::Clock;
 use crate::contacts::{Allotment, Standing};
 use crate::error::Error;
@@ -45,46 +44,42 @@ pub struct Quota<S> {
 
 impl<S, B> Service<Call<B>> for Quota<S>
 where
-    S: Service<Call<B>, Response = Response<Body>, Error = Error>,
+    S: Rung<Call<B>, Error>,
 {
     type Response = Response<Body>;
     type Error = Error;
-    /// Who has no quotas costs nothing here.
-    type Future =
-        Either<S::Future, Either<After<S::Future, Tell>, Ready<Result<Response<Body>, Error>>>>;
+    type Future = Soon<Attempt>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, call: Call<B>) -> Self::Future {
-        if quotas(&call.caller).next().is_none() {
-            return Either::Left(self.inner.call(call));
-        }
         let requests = call.caller.requests.as_ref();
-        if let Some(Err(spent)) = requests.map(|requests| requests.take(self.clock.now())) {
-            return Either::Right(Either::Right(ready(Err(spent))));
+        if let Some(Err(spent)) = requests.map(|requests| requests.take(call.at)) {
+            return Soon::Now(Err(spent));
         }
-        let tell = Tell {
+        let tell = quotas(&call.caller).next().is_some().then(|| Tell {
             caller: call.caller.clone(),
             clock: self.clock.clone(),
-        };
-        Either::Right(Either::Left(After::new(self.inner.call(call), tell)))
+        });
+        let answer = self.inner.call(call);
+        match tell {
+            Some(tell) => answer.then(move |answer| Ok(tell.told(answer?))),
+            None => answer,
+        }
     }
 }
 
 /// Tells a caller how its quotas stand, with what the vendor has just given.
 #[derive(Debug)]
-pub struct Tell {
+struct Tell {
     caller: Arc<Caller>,
     clock: Clock,
 }
 
-impl Act<Result<Response<Body>, Error>> for Tell {
-    type Output = Result<Response<Body>, Error>;
-
-    fn act(self, answer: Result<Response<Body>, Error>) -> Self::Output {
-        let mut response = answer?;
+impl Tell {
+    fn told(self, mut response: Response<Body>) -> Response<Body> {
         if response.extensions().get::<New>().is_some() {
             let now = self.clock.now();
             let standings: Vec<_> = quotas(&self.caller)
@@ -92,7 +87,7 @@ impl Act<Result<Response<Body>, Error>> for Tell {
                 .collect();
             tell(response.headers_mut(), &standings);
         }
-        Ok(response)
+        response
     }
 }
 

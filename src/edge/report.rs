@@ -9,9 +9,8 @@ use http::header::AGE;
 use http::{HeaderMap, Response};
 use tracing::{error, info, warn};
 
-use super::respond::CACHE_STATUS;
 use super::trace::Named;
-use crate::contacts::{ListKey, Tag};
+use crate::contacts::{ListKey, Own, Tag};
 use crate::error::Error;
 
 /// Far longer than anything from memory, and longer than the vendor takes when it is well. No setting: whoever wants
@@ -93,7 +92,9 @@ fn slow<B>(named: &Named, response: &Response<B>, took: Duration) {
         status = response.status().as_u16(),
         took_ms = took.as_millis() as u64,
         served.age_s = number(headers),
-        cache.status = headers.get(CACHE_STATUS).and_then(|s| s.to_str().ok()),
+        cache.status = headers
+            .get(Own::CacheStatus.name())
+            .and_then(|s| s.to_str().ok()),
         "a request was slow"
     );
 }

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::{CatchUnwind, Either, Ready, ready};
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
@@ -23,10 +22,10 @@ use tower::{Layer, Service, layer};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-use super::after::{Act, After};
 use super::report::Failed;
+use super::soon::Soon;
 use super::trace::{Inbound, Named};
-use super::{Body, quota};
+use super::{Attempt, Body, Outcome, Rung, quota};
 use crate::contacts::Standing;
 use crate::error::Error;
 use crate::telemetry::metrics::Metrics;
@@ -49,14 +48,11 @@ pub struct Rescue<S> {
 
 impl<S, B> Service<Inbound<B>> for Rescue<S>
 where
-    S: Service<Inbound<B>, Response = Response<Body>, Error = Error>,
+    S: Rung<Inbound<B>, Error>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = After<
-        Either<CatchUnwind<AssertUnwindSafe<S::Future>>, Ready<thread::Result<Outcome>>>,
-        Present,
-    >;
+    type Future = Soon<Outcome>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -72,31 +68,27 @@ where
         };
         // Much is done before there is a future.
         let answer = match catch_unwind(AssertUnwindSafe(|| self.inner.call(inbound))) {
-            Ok(answer) => Either::Left(AssertUnwindSafe(answer).catch_unwind()),
-            Err(panic) => Either::Right(ready(Err(panic))),
+            Ok(Soon::Later(answer)) => Soon::Later(AssertUnwindSafe(answer).catch_unwind().boxed()),
+            Ok(answer) => answer.then(Ok),
+            Err(panic) => Soon::Now(Err(panic)),
         };
-        After::new(answer, present)
+        answer.then(move |answer| Ok(present.response(answer)))
     }
 }
 
-/// What comes from below.
-type Outcome = Result<Response<Body>, Error>;
-
 /// Makes a response of whatever came.
 #[derive(Debug)]
-pub struct Present {
+struct Present {
     metrics: Arc<Metrics>,
     named: Arc<Named>,
     head: bool,
     version: Version,
 }
 
-impl Act<thread::Result<Outcome>> for Present {
-    type Output = Result<Response<Body>, Infallible>;
-
-    fn act(self, answer: thread::Result<Outcome>) -> Self::Output {
+impl Present {
+    fn response(self, answer: thread::Result<Attempt>) -> Response<Body> {
         let failure = match answer {
-            Ok(Ok(response)) => return Ok(bodiless_if(self.head, response)),
+            Ok(Ok(response)) => return bodiless_if(self.head, response),
             Ok(Err(failure)) => failure,
             // Whoever catches panics has told of it.
             Err(_panic) => Error::Internal,
@@ -108,7 +100,7 @@ impl Act<thread::Result<Outcome>> for Present {
             response.headers_mut().insert(CONNECTION, close);
         }
         response.extensions_mut().insert(Failed(failure));
-        Ok(bodiless_if(self.head, response))
+        bodiless_if(self.head, response)
     }
 }
 

@@ -8,28 +8,30 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::future::{Either, Ready, ready};
-use http::header::{AUTHORIZATION, CACHE_CONTROL, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, PRAGMA};
-use http::{HeaderMap, Method, Request, Version};
-use hyper::body::Body;
+use http::header::HOST;
+use http::{HeaderMap, Method, Request, Response, Version};
 use tower::{Layer, Service, layer};
 
+use super::fields::Fields;
 use super::identify::Call;
 use super::respond::{Asked, Conditions};
+use super::soon::Soon;
+use super::{Attempt, Body, Rung};
 use crate::contacts::control::Directives;
-use crate::contacts::{AccountId, Api, Ask, Forwarded, ListKey, PageKey, Read, cut};
+use crate::contacts::{
+    AccountId, Api, Ask, Forwarded, ListKey, PageKey, Reach, Read, StreamId, cut,
+};
 use crate::error::Error;
-use crate::upstream::credentials::Credentials;
 use crate::{edge, upstream};
 
 /// The rung.
 pub fn layer<S>(
     edge: &edge::Settings,
     upstream: &upstream::Settings,
-    credentials: Arc<Credentials>,
+    streams: Reach<StreamId>,
 ) -> impl Layer<S, Service = Route<S>> + Clone {
     let rules = Arc::new(Rules {
-        credentials,
+        streams,
         hosts: edge
             .allowed_hosts
             .iter()
@@ -55,7 +57,7 @@ pub struct Route<S> {
 /// What the settings allow.
 #[derive(Debug)]
 struct Rules {
-    credentials: Arc<Credentials>,
+    streams: Reach<StreamId>,
     hosts: Vec<String>,
     forward_headers: Vec<crate::setting::ForwardedHeader>,
     none_forwarded: Forwarded,
@@ -64,12 +66,12 @@ struct Rules {
 
 impl<S, B> Service<Call<B>> for Route<S>
 where
-    S: Service<Asked, Error = Error>,
-    B: Body,
+    S: Rung<Asked, Error>,
+    B: http_body::Body,
 {
-    type Response = S::Response;
+    type Response = Response<Body>;
     type Error = Error;
-    type Future = Either<Ready<Result<S::Response, Error>>, S::Future>;
+    type Future = Soon<Attempt>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.inner.poll_ready(cx)
@@ -77,22 +79,23 @@ where
 
     fn call(&mut self, call: Call<B>) -> Self::Future {
         match self.rules.asked(&call) {
-            Ok(asked) => Either::Right(self.inner.call(asked)),
-            Err(refusal) => Either::Left(ready(Err(refusal))),
+            Ok(asked) => self.inner.call(asked),
+            Err(refusal) => Soon::Now(Err(refusal)),
         }
     }
 }
 
 impl Rules {
-    fn asked<B: Body>(&self, call: &Call<B>) -> Result<Asked, Error> {
+    fn asked<B: http_body::Body>(&self, call: &Call<B>) -> Result<Asked, Error> {
         let Call {
             caller,
             named,
+            at,
+            fields,
             request,
         } = call;
         let headers = request.headers();
-        let fields = Fields::of(headers);
-        self.host(request, &fields)?;
+        self.host(request, fields)?;
         let (api, stream, list) = Api::split(request.uri().path()).ok_or(Error::NotFound)?;
         let purge = match *request.method() {
             Method::GET | Method::HEAD => false,
@@ -106,7 +109,7 @@ impl Rules {
         let list = ListKey {
             stream: stream.parse()?,
             list: list.parse()?,
-            account: account(query.account, headers, &fields)?,
+            account: account(query.account, headers, fields)?,
         };
         if fields.iid && headers.get_all("iid").iter().any(|iid| iid != stream) {
             return Err(Error::BadRequest(
@@ -116,7 +119,7 @@ impl Rules {
         // Both before memory is looked at: what is there of others is not for this caller, and what is there of a
         // stream ends with its credentials.
         caller.may(&list, purge)?;
-        if !self.credentials.serves(&list.stream) {
+        if !self.streams.covers(&list.stream) {
             return Err(Error::StreamUnknown);
         }
         named.about.list(&list);
@@ -132,6 +135,7 @@ impl Rules {
         };
         let read = Read {
             caller: caller.identity.clone(),
+            at: *at,
             key: PageKey {
                 list,
                 api,
@@ -260,37 +264,6 @@ impl Rules {
 
 fn name_of(parameter: &str) -> &str {
     cut(parameter, b'=').map_or(parameter, |(name, _)| name)
-}
-
-/// Which of the fields that matter here a request has. Looked for once, because most requests have none of them and
-/// looking each up costs more than passing by all there are.
-#[derive(Default)]
-struct Fields {
-    hosts: usize,
-    iid: bool,
-    account: bool,
-    authorization: bool,
-    /// `Cache-Control` or `Pragma`.
-    control: bool,
-    /// `If-None-Match` or `If-Modified-Since`.
-    condition: bool,
-}
-
-impl Fields {
-    fn of(headers: &HeaderMap) -> Self {
-        let mut fields = Self::default();
-        for (name, _) in headers {
-            if name == HOST {
-                fields.hosts += 1;
-            }
-            fields.iid |= name == "iid";
-            fields.account |= name == "accountid";
-            fields.authorization |= name == AUTHORIZATION;
-            fields.control |= name == CACHE_CONTROL || name == PRAGMA;
-            fields.condition |= name == IF_NONE_MATCH || name == IF_MODIFIED_SINCE;
-        }
-        fields
-    }
 }
 
 /// What the query says.

@@ -5,25 +5,24 @@
 //! made for it: the others, of which there are many, go straight on.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use futures_util::future::{BoxFuture, Either};
-use http::{HeaderName, HeaderValue, Request, Response, Version};
+use http::{HeaderValue, Request, Response, Version};
 use tower::{Layer, Service, layer};
 use tracing::info_span;
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
-use super::Body;
-use super::after::{Act, After};
+use super::fields::Fields;
 use super::peer::Peer;
 use super::report::{About, Failed, SLOW};
+use super::soon::Soon;
+use super::{Body, Outcome, Rung};
 use crate::clock::Clock;
-use crate::contacts::Api;
+use crate::contacts::{Api, Own};
 use crate::telemetry::traces::{self, Span, Traces};
-
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The methods that spans name: those that everybody knows, and ours. Any other is the caller's text.
 const METHODS: [&str; 10] = [
@@ -52,14 +51,25 @@ pub struct Trace<S> {
 pub struct Inbound<B> {
     /// Its name.
     pub(super) named: Arc<Named>,
+    /// When it came: what is decided about it is decided by this.
+    pub(super) at: Instant,
+    /// What its header has.
+    pub(super) fields: Fields,
     /// It.
     pub(super) request: Request<B>,
 }
 
-impl<B> From<Request<B>> for Inbound<B> {
-    fn from(request: Request<B>) -> Self {
-        let named = Arc::new(Named::of(&request));
-        Self { named, request }
+impl<B> Inbound<B> {
+    /// A request that came just now.
+    pub fn new(request: Request<B>, clock: &Clock) -> Self {
+        let fields = Fields::of(request.headers());
+        let named = Arc::new(Named::of(&request, &fields, || clock.wall()));
+        Self {
+            named,
+            at: clock.now(),
+            fields,
+            request,
+        }
     }
 }
 
@@ -75,14 +85,24 @@ pub struct Named {
 }
 
 impl Named {
-    fn of<B>(request: &Request<B>) -> Self {
-        let told = request.headers().get(X_REQUEST_ID);
-        let id = told.filter(|id| sensible(id.as_bytes())).cloned();
+    fn of<B>(request: &Request<B>, fields: &Fields, date: impl FnOnce() -> SystemTime) -> Self {
+        let told = fields
+            .request_id
+            .then(|| request.headers().get(Own::RequestId.name()));
+        let id = told.flatten().filter(|id| sensible(id.as_bytes())).cloned();
         Self {
-            id: id.unwrap_or_else(fresh_id),
+            id: id.unwrap_or_else(|| fresh_id(date())),
             api: Api::split(request.uri().path()).map(|(api, ..)| api),
             about: About::default(),
         }
+    }
+
+    /// Adds the id to the answer.
+    fn mark(self: Arc<Self>, mut response: Response<Body>) -> Response<Body> {
+        // Whoever else had the name is done with it, unless they went to pieces.
+        let id = Arc::try_unwrap(self).map_or_else(|shared| shared.id.clone(), |own| own.id);
+        Own::RequestId.set(response.headers_mut(), id);
+        response
     }
 
     /// The id's text.
@@ -99,81 +119,68 @@ fn sensible(id: &[u8]) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"._:/+=-".contains(b))
 }
 
-fn fresh_id() -> HeaderValue {
+/// RFC 9562 section 5.7. Not by `Uuid::now_v7`, which all threads share a lock for.
+fn fresh_id(date: SystemTime) -> HeaderValue {
+    let since = date.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let [.., a, b, c, d, e, f, g, h, i, j] = Uuid::new_v4().into_bytes();
+    let random = [a, b, c, d, e, f, g, h, i, j];
+    let id = Builder::from_unix_timestamp_millis(since.as_millis() as u64, &random).into_uuid();
     let mut text = Uuid::encode_buffer();
-    let text = Uuid::now_v7().hyphenated().encode_lower(&mut text);
+    let text = id.hyphenated().encode_lower(&mut text);
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("none"))
 }
 
 impl<S, B> Service<Request<B>> for Trace<S>
 where
-    S: Service<Inbound<B>, Response = Response<Body>>,
-    S::Future: Send + 'static,
-    S::Error: 'static,
+    S: Rung<Inbound<B>, Infallible>,
 {
     type Response = Response<Body>;
-    type Error = S::Error;
-    type Future =
-        Either<After<S::Future, Mark>, BoxFuture<'static, Result<Response<Body>, S::Error>>>;
+    type Error = Infallible;
+    type Future = Soon<Outcome>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let inbound = Inbound::from(request);
+        let inbound = Inbound::new(request, &self.clock);
         let headers = inbound.request.headers();
-        let trace = self.traces.request(headers, || describe(&inbound));
+        let told = inbound.fields.traceparent.then_some(headers);
+        let trace = self.traces.request(told, || describe(&inbound));
+        let (named, began) = (inbound.named.clone(), inbound.at);
+        // A hit is found at once.
+        let within = trace.enter();
+        let answer = self.inner.call(inbound);
+        drop(within);
         if !trace.is_none() {
-            return Either::Right(self.traced(trace, inbound));
+            return self.traced(trace, named, began, answer);
         }
-        let mark = Mark(inbound.named.id.clone());
-        Either::Left(After::new(self.inner.call(inbound), mark))
+        answer.then(move |answer| Ok(named.mark(answer?)))
     }
 }
 
 impl<S> Trace<S> {
     /// The same for a request that is followed.
     #[cold]
-    fn traced<B>(
-        &mut self,
+    fn traced(
+        &self,
         trace: Span,
-        inbound: Inbound<B>,
-    ) -> BoxFuture<'static, Result<Response<Body>, S::Error>>
-    where
-        S: Service<Inbound<B>, Response = Response<Body>>,
-        S::Future: Send + 'static,
-        S::Error: 'static,
-    {
-        let named = inbound.named.clone();
-        let (clock, began) = (self.clock.clone(), self.clock.now());
-        // A hit is found at once.
-        let answer = trace.during(|| self.inner.call(inbound));
-        Box::pin(trace.around(async move {
+        named: Arc<Named>,
+        began: Instant,
+        answer: Soon<Outcome>,
+    ) -> Soon<Outcome> {
+        let clock = self.clock.clone();
+        Soon::Later(Box::pin(trace.around(async move {
             let response = answer.await?;
             let took = clock.now().saturating_duration_since(began);
             conclude(&named, &response, took);
-            Mark(named.id.clone()).act(Ok(response))
-        }))
-    }
-}
-
-/// Adds the id to the answer.
-#[derive(Debug)]
-pub struct Mark(HeaderValue);
-
-impl<E> Act<Result<Response<Body>, E>> for Mark {
-    type Output = Result<Response<Body>, E>;
-
-    fn act(self, answer: Result<Response<Body>, E>) -> Self::Output {
-        let mut response = answer?;
-        response.headers_mut().insert(X_REQUEST_ID, self.0);
-        Ok(response)
+            Ok(named.mark(response))
+        })))
     }
 }
 
 /// What OpenTelemetry's conventions ask for of a request. No path and no query: they hold ids.
-fn describe<B>(Inbound { request, named }: &Inbound<B>) -> tracing::Span {
+fn describe<B>(Inbound { request, named, .. }: &Inbound<B>) -> tracing::Span {
     let method = METHODS
         .into_iter()
         .find(|m| *m == request.method().as_str());
@@ -228,8 +235,10 @@ mod tests {
         let id_for = |told: &[u8]| {
             let mut request = Request::new(());
             let told = HeaderValue::from_bytes(told).unwrap();
-            request.headers_mut().insert(X_REQUEST_ID, told);
-            Named::of(&request).id().to_owned()
+            request.headers_mut().insert(Own::RequestId.name(), told);
+            Named::of(&request, &Fields::of(request.headers()), || UNIX_EPOCH)
+                .id()
+                .to_owned()
         };
         let longest = "a".repeat(128);
         for kept in [

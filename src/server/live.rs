@@ -1,8 +1,11 @@
 //! The settings in use, and how others take their place while everything goes on: what of them can change does so at
 //! once for all requests to come, the rest is named.
 
+use std::ops::Deref;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -24,7 +27,56 @@ use crate::telemetry::metrics::{Limits, Reload};
 use super::tls::Tls;
 
 /// How a port serves now. Requests ask for the service, connections for the rest.
-pub(super) type Serving = Arc<ArcSwap<Served>>;
+#[derive(Clone)]
+pub(super) struct Serving(Arc<Turns>);
+
+struct Turns {
+    now: ArcSwap<Served>,
+    /// Rises whenever another takes the place of that.
+    turn: AtomicUsize,
+}
+
+/// A copy of a port's service, of some turn. There are no secrets in it, for it may be kept for as long as a connection is.
+pub(super) struct Latest {
+    turn: usize,
+    service: Edge,
+}
+
+impl Serving {
+    fn new(first: Served) -> Self {
+        Self(Arc::new(Turns {
+            now: ArcSwap::from_pointee(first),
+            turn: AtomicUsize::new(0),
+        }))
+    }
+
+    pub(super) fn now(&self) -> impl Deref<Target = Arc<Served>> + use<> {
+        self.0.now.load()
+    }
+
+    fn turn(&self, next: Served) {
+        self.0.now.store(Arc::new(next));
+        self.0.turn.fetch_add(1, Release);
+    }
+
+    /// A copy of the service.
+    pub(super) fn latest(&self) -> Latest {
+        // The turn first: a copy may be newer than it says, and is then made once more, but never older.
+        let turn = self.0.turn.load(Acquire);
+        Latest {
+            turn,
+            service: self.now().service.clone(),
+        }
+    }
+
+    /// The copy, which is made anew if it is not of this turn.
+    pub(super) fn renew<'a>(&self, copy: &'a mut Latest) -> &'a mut Edge {
+        if self.0.turn.load(Acquire) != copy.turn {
+            *copy = self.latest();
+        }
+        &mut copy.service
+    }
+}
 
 /// How a port serves, all of it by the same settings.
 pub(super) struct Served {
@@ -97,8 +149,8 @@ impl Live {
         let operators = Served::operators(admin, tls.operators);
         Self {
             serving: Ports {
-                callers: Arc::new(ArcSwap::from_pointee(callers)),
-                operators: Arc::new(ArcSwap::from_pointee(operators)),
+                callers: Serving::new(callers),
+                operators: Serving::new(operators),
             },
             in_use,
             config,
@@ -170,14 +222,9 @@ impl Live {
         accounts.go_by(&config.allowance, config.cache.usable_for);
         let Ports { callers, operators } = &self.serving;
         let tls = tls(&loaded.certificates, &config, Some(&self.serving));
-        let admin = operators.load().service.clone();
-        callers.store(Arc::new(Served::callers(
-            &config,
-            &means,
-            parts,
-            tls.callers,
-        )));
-        operators.store(Arc::new(Served::operators(admin, tls.operators)));
+        let admin = operators.latest().service;
+        callers.turn(Served::callers(&config, &means, parts, tls.callers));
+        operators.turn(Served::operators(admin, tls.operators));
         if config.cache != was.cache {
             // What is served, and how, has changed already. This goes through all of the memory.
             let (store, settings) = (store.clone(), config.cache.clone());
@@ -221,7 +268,7 @@ fn tls(
     before: Option<&Ports<Serving>>,
 ) -> Ports<Option<Tls>> {
     let tls = |certificates: &Option<Certificates>, http2, before: Option<&Serving>| {
-        let before = before.map(|before| before.load());
+        let before = before.map(Serving::now);
         let before = before.as_ref().and_then(|before| before.tls.as_ref());
         let certificates = certificates.as_ref();
         certificates.map(|certificates| Tls::new(certificates, http2, before))

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -11,6 +10,7 @@ use crate::cache::coalesce::{Accounts, Ways};
 use crate::cache::store::Store;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::edge::admit::Places;
 use crate::edge::callers::Callers;
 use crate::fleet::Fleet;
 use crate::telemetry::metrics::Metrics;
@@ -52,7 +52,7 @@ pub struct Means {
     /// Who may ask, and what they have spent of their quotas.
     pub callers: Arc<Callers>,
     /// A place for each request in flight.
-    pub places: Arc<Semaphore>,
+    pub places: Arc<Places>,
 }
 
 impl Means {
@@ -90,6 +90,6 @@ impl Means {
     }
 }
 
-fn places(config: &Config) -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(config.listen.max_in_flight.get()))
+fn places(config: &Config) -> Arc<Places> {
+    Arc::new(Places::new(config.listen.max_in_flight))
 }

@@ -93,25 +93,33 @@ impl Traces {
         })))
     }
 
-    /// The span of a caller's request, if it is followed.
-    pub fn request(&self, headers: &HeaderMap, describe: impl FnOnce() -> tracing::Span) -> Span {
+    /// The span of a caller's request, if it is followed. `told`: its header, where there is a `traceparent` in it.
+    pub fn request(
+        &self,
+        told: Option<&HeaderMap>,
+        describe: impl FnOnce() -> tracing::Span,
+    ) -> Span {
         let Some(tracing) = &self.0 else {
             return Span::NONE;
         };
-        let parent = Parent::of(headers);
+        let parent = told.and_then(|headers| Some((Parent::of(headers)?, headers)));
         let exporting = tracing.exporting.as_ref();
         match (
-            exporting.filter(|_| tracing.sampler.takes(parent.as_ref())),
+            exporting.filter(|_| {
+                tracing
+                    .sampler
+                    .takes(parent.as_ref().map(|(parent, _)| parent))
+            }),
             parent,
         ) {
             (Some(Exporting { root, .. }), None) => Span::within(root.clone(), describe),
-            (Some(Exporting { root, .. }), Some(parent)) => {
-                let within = root.with_remote_span_context(parent.context(headers));
+            (Some(Exporting { root, .. }), Some((parent, told))) => {
+                let within = root.with_remote_span_context(parent.context(told));
                 Span::within(within, describe)
             }
             // Most callers who trace do not follow most of their requests: they are told from the others, and that is all.
-            (None, Some(parent)) if tracing.propagate => {
-                Span::passing(Context::new().with_remote_span_context(parent.context(headers)))
+            (None, Some((parent, told))) if tracing.propagate => {
+                Span::passing(Context::new().with_remote_span_context(parent.context(told)))
             }
             (None, _) => Span::NONE,
         }

@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::token::{Algorithm, Minted};
 use crate::clock::Clock;
-use crate::contacts::StreamId;
+use crate::contacts::{Reach, StreamId};
 use crate::error::Error;
 use crate::secret::Print;
 use crate::setting;
@@ -247,9 +247,12 @@ impl Credentials {
             .cloned()
     }
 
-    /// Whether there are some for a stream.
-    pub fn serves(&self, stream: &StreamId) -> bool {
-        self.for_others.is_some() || self.by_stream.contains_key(stream)
+    /// The streams that there are some for.
+    pub fn streams(&self) -> Reach<StreamId> {
+        match self.for_others {
+            Some(_) => Reach::All,
+            None => Reach::These(self.by_stream.keys().cloned().collect()),
+        }
     }
 
     /// Each entry, in the settings' order.

@@ -50,11 +50,9 @@ fn of_current<T>(look: impl FnOnce(&Context) -> T) -> Option<T> {
 }
 
 impl Span {
-    /// What is done here and now is a part of the work.
-    pub fn during<T>(&self, part: impl FnOnce() -> T) -> T {
-        let context = self.trail().map(|Trail(context)| context.clone());
-        let _within = context.unwrap_or_default().attach();
-        part()
+    /// What is done here and now, until what this returns is dropped, is a part of the work.
+    pub fn enter(&self) -> Option<impl Drop + use<>> {
+        self.trail().map(|Trail(context)| context.clone().attach())
     }
 
     /// The future is the work.

@@ -9,6 +9,7 @@ use contacts_gateway::clock::Clock;
 use contacts_gateway::config::Config;
 use contacts_gateway::contacts::Ask;
 use contacts_gateway::edge::callers::Callers;
+use contacts_gateway::edge::trace::Inbound;
 use contacts_gateway::edge::{Body, identify, respond, route};
 use contacts_gateway::error::Error;
 use contacts_gateway::telemetry::metrics::Metrics;
@@ -37,15 +38,15 @@ pub(crate) fn ask(
         .layer(route::layer(
             &config.listen,
             &config.upstream,
-            credentials.clone(),
+            credentials.streams(),
         ))
         .layer(respond::layer())
         .service(service_fn(|ask: Ask| {
             let answer = answer(&ask);
             asked.replace(Some(ask));
-            ready(Ok(answer))
+            ready(Ok(answer)).boxed()
         }))
-        .oneshot(request.into())
+        .oneshot(Inbound::new(request, &Clock::system()))
         .now_or_never()
         .expect("nothing of this waits");
     (asked.into_inner(), response)
