@@ -22,6 +22,10 @@ dashboard:
 allowance *runs:
     cargo bench --locked --bench allowance -- {{ runs }}
 
+# The gateway beside other proxies and bare hyper: hits; or misses, stampede, idle, start
+compare *what:
+    tests/bench/run {{ what }}
+
 # The gateway, with flags for it
 run *flags:
     cargo run --release --locked -- {{ flags }}
