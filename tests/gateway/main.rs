@@ -15,6 +15,7 @@ mod callers;
 mod chart;
 mod cli;
 mod coalescing;
+mod comparison;
 mod conditions;
 mod corpus;
 mod dashboard;
