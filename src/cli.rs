@@ -170,7 +170,7 @@ impl Cli {
             Failure::Settings(mistakes.join("\n"))
         })?;
         let credential = credentials
-            .find(stream)
+            .find(stream.as_str())
             .ok_or_else(|| Failure::Other(crate::error::Error::StreamUnknown.to_string()))?;
         block_on(async {
             let token = credential

@@ -9,7 +9,7 @@ mod id;
 mod page;
 
 pub(crate) use ask::cut;
-pub use ask::{Api, Ask, Forwarded, ListKey, PageKey, Read, Tag};
+pub use ask::{Api, Ask, Forwarded, ListKey, PageKey, Read, Split, Tag};
 pub use caller::{Allotment, Caller, Standing};
 pub use date::http_date;
 pub use forget::Forget;

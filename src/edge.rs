@@ -12,13 +12,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tower::Service;
 
+use self::failure::Failure;
 use self::soon::Soon;
-use crate::error::Error;
 use crate::setting;
 
 pub mod admit;
 pub mod callers;
 pub mod certificates;
+pub mod failure;
 mod fields;
 pub mod identify;
 pub mod measure;
@@ -38,7 +39,7 @@ pub type Body = Full<Bytes>;
 pub type Outcome = Result<Response<Body>, Infallible>;
 
 /// The same below [`rescue`].
-pub type Attempt = Result<Response<Body>, Error>;
+pub type Attempt = Result<Response<Body>, Failure>;
 
 /// A service that answers soon.
 pub trait Rung<R, E>:

@@ -143,7 +143,7 @@ where
     /// For a caller who waits.
     fn call(&mut self, wanted: Wanted) -> Self::Future {
         let name = wanted.name();
-        let desk = self.0.lookups.accounts.desk(&name.0.list.account);
+        let desk = self.0.lookups.accounts.desk(name.0.list.account());
         let mut book = desk.book();
         if let Some(flight) = book.flight(&name).filter(|flight| flight.ticket.is_good()) {
             return flight.clone().land(true).boxed();
@@ -263,7 +263,7 @@ where
 
     /// Has a page refreshed that was served although it is no longer fresh, when its turn comes.
     pub fn refresh(&self, read: &Read, entry: &Arc<Entry>) {
-        let desk = self.0.lookups.accounts.desk(&read.key.list.account);
+        let desk = self.0.lookups.accounts.desk(read.key.list.account());
         let known: Weak<Entry> = Arc::downgrade(entry);
         let read = read.clone();
         let name = (read.key.clone(), read.forwarded.clone());

@@ -93,7 +93,7 @@ impl Lookups {
             authorized,
             version,
         } = self.fleet.page(key, sent).await?;
-        let debt = self.accounts.desk(&key.list.account).open_debt();
+        let debt = self.accounts.desk(key.list.account()).open_debt();
         let page = Arc::new(page);
         let entry = Entry::of(page, &asked_with, authorized, rules, debt)?.of_version(version);
         if entry.page.age(self.clock.now()) >= entry.terms.limits(&rules.settings).kept {

@@ -362,11 +362,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn weight(key: &PageKey, page: &Page) -> usize {
-    let ids = &key.list;
-    let key = ids.stream.as_str().len()
-        + ids.list.as_str().len()
-        + ids.account.as_str().len()
-        + key.extra.as_ref().map_or(0, |extra| extra.len());
+    let key = key.list.as_str().len() + key.extra.as_ref().map_or(0, |extra| extra.len());
     OVERHEAD + key + fields(&page.headers) + page.body.len()
 }
 

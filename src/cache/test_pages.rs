@@ -35,11 +35,7 @@ pub(crate) fn rules() -> Arc<Rules> {
 /// The first page of a list.
 pub(crate) fn key(list: &str) -> PageKey {
     PageKey {
-        list: ListKey {
-            stream: "st-1".parse().unwrap(),
-            list: list.parse().unwrap(),
-            account: "a".parse().unwrap(),
-        },
+        list: ListKey::new("st-1", list, "a").unwrap(),
         api: Api::V1,
         skip: 0,
         limit: None,

@@ -9,7 +9,9 @@ use std::time::Instant;
 use http::{HeaderName, HeaderValue};
 
 use super::control::Directives;
+use super::id::LONGEST_ID;
 use super::{AccountId, Caller, ContactListId, StreamId};
+use crate::error::Error;
 
 /// The vendor's two paths to the same lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,23 +38,53 @@ impl Api {
         }
     }
 
-    /// The stream and the list in a path, as text, if it is one of the vendor's. The inverse of [`PageKey::target`].
-    pub fn split(path: &str) -> Option<(Self, &str, &str)> {
-        let of = |api: Self| {
-            let rest = path.strip_prefix(api.prefix())?.strip_prefix('/')?;
-            let (stream, rest) = cut(rest, b'/')?;
-            let rest = rest.strip_prefix("campaign/contactList/")?;
-            let list = rest.strip_suffix("/getAllContacts")?;
-            cut(list, b'/').is_none().then_some((api, stream, list))
-        };
-        Self::ALL.into_iter().find_map(of)
-    }
-
     const fn prefix(self) -> &'static str {
         match self {
             Self::V1 => "/agentassist/api/v1/public",
             Self::V2 => "/campaign/api/v2/public",
         }
+    }
+}
+
+/// Where the stream and the list stand in a path that is one of the vendor's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// Which.
+    pub api: Api,
+    /// Where the stream ends. It begins behind the prefix.
+    stream: usize,
+    /// Where the list ends.
+    list: usize,
+}
+
+impl Split {
+    const BETWEEN: &str = "/campaign/contactList/";
+
+    /// The inverse of [`PageKey::target`], as far as that is the path's.
+    pub fn of(path: &str) -> Option<Self> {
+        let of = |api: Api| {
+            let ids = path
+                .strip_prefix(api.prefix())?
+                .strip_suffix("/getAllContacts")?;
+            let (stream, rest) = cut(ids.strip_prefix('/')?, b'/')?;
+            let stream = api.prefix().len() + 1 + stream.len();
+            let list = rest.strip_prefix(&Self::BETWEEN[1..])?;
+            cut(list, b'/').is_none().then_some(Self {
+                api,
+                stream,
+                list: stream + Self::BETWEEN.len() + list.len(),
+            })
+        };
+        Api::ALL.into_iter().find_map(of)
+    }
+
+    /// The stream and the list as the path has them, whose split this is.
+    pub fn ids(self, path: &str) -> (&str, &str) {
+        let between = self.stream + Self::BETWEEN.len();
+        (
+            &path[self.api.prefix().len() + 1..self.stream],
+            &path[between..self.list],
+        )
     }
 }
 
@@ -65,21 +97,72 @@ pub(crate) fn cut(text: &str, at: u8) -> Option<(&str, &str)> {
 }
 
 /// One contact list of one account: what a purge forgets.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+///
+/// One text holds its three ids, because every request makes one of these and every page has some.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ListKey {
-    /// The app that reads it.
-    pub stream: StreamId,
-    /// The list.
-    pub list: ContactListId,
-    /// The account whose allowance a call spends.
-    pub account: AccountId,
+    /// Each after a slash, which no id has in it.
+    ids: Arc<str>,
+    /// Where the second and the third slash are.
+    slashes: (u16, u16),
 }
 
 impl ListKey {
+    /// The list of three texts.
+    ///
+    /// # Errors
+    /// One of them is no id.
+    pub fn new(stream: &str, list: &str, account: &str) -> Result<Self, Error> {
+        StreamId::check(stream)?;
+        ContactListId::check(list)?;
+        AccountId::check(account)?;
+        let mut text = [0; 3 * (1 + LONGEST_ID)];
+        let mut end = 0;
+        for id in [stream, list, account] {
+            text[end] = b'/';
+            text[end + 1..][..id.len()].copy_from_slice(id.as_bytes());
+            end += 1 + id.len();
+        }
+        Ok(Self {
+            // Of ids and slashes, which are text.
+            ids: str::from_utf8(&text[..end]).unwrap_or_default().into(),
+            slashes: (
+                1 + stream.len() as u16,
+                (2 + stream.len() + list.len()) as u16,
+            ),
+        })
+    }
+
+    /// All three, each after a slash.
+    pub fn as_str(&self) -> &str {
+        &self.ids
+    }
+
+    /// The app that reads it: a [`StreamId`].
+    pub fn stream(&self) -> &str {
+        &self.ids[1..usize::from(self.slashes.0)]
+    }
+
+    /// The list: a [`ContactListId`].
+    pub fn list(&self) -> &str {
+        &self.ids[usize::from(self.slashes.0) + 1..usize::from(self.slashes.1)]
+    }
+
+    /// The account whose allowance a call spends: an [`AccountId`].
+    pub fn account(&self) -> &str {
+        &self.ids[usize::from(self.slashes.1) + 1..]
+    }
+
     /// A short name for logs. It is keyed anew in every process, so it joins lines of one run and tells nothing else.
     pub fn tag(&self) -> Tag {
         static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         Tag(KEY.hash_one(self) as u32)
+    }
+}
+
+impl fmt::Debug for ListKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.ids)
     }
 }
 
@@ -112,11 +195,7 @@ impl PageKey {
     /// The vendor's path and query for this page. Equal keys have equal targets, different keys different ones.
     pub fn target(&self) -> String {
         use fmt::Write as _;
-        let ListKey {
-            stream,
-            list,
-            account,
-        } = &self.list;
+        let (stream, list, account) = (self.list.stream(), self.list.list(), self.list.account());
         let prefix = self.api.prefix();
         let mut target = format!(
             "{prefix}/{stream}/campaign/contactList/{list}/getAllContacts?accountId={account}"
@@ -147,6 +226,16 @@ pub enum Ask {
     Purge(ListKey),
 }
 
+impl Ask {
+    /// What it is about.
+    pub fn list(&self) -> &ListKey {
+        match self {
+            Self::Read(read) => &read.key.list,
+            Self::Purge(list) => list,
+        }
+    }
+}
+
 /// A page that somebody wants.
 #[derive(Clone, Debug)]
 pub struct Read {
@@ -171,11 +260,7 @@ pub(crate) mod tests {
     /// A key for tests, told apart by its list.
     pub(crate) fn key(list: &str) -> PageKey {
         PageKey {
-            list: ListKey {
-                stream: "st-1".parse().unwrap(),
-                list: list.parse().unwrap(),
-                account: "67777ce93e25326494e90000".parse().unwrap(),
-            },
+            list: ListKey::new("st-1", list, "67777ce93e25326494e90000").unwrap(),
             api: Api::V1,
             skip: 0,
             limit: None,
@@ -210,7 +295,8 @@ pub(crate) mod tests {
                 .route()
                 .replace("{streamId}", "st-1")
                 .replace("{contactListId}", "cl-1");
-            assert_eq!(Api::split(&path), Some((api, "st-1", "cl-1")));
+            let split = Split::of(&path).unwrap();
+            assert_eq!((split.api, split.ids(&path)), (api, ("st-1", "cl-1")));
             for other in [
                 format!("{path}/"),
                 format!("{path}/x.css"),
@@ -220,14 +306,12 @@ pub(crate) mod tests {
                 path.replace("getAll", "getall"),
                 path.replace("/campaign/contactList", "/campaign/%63ontactList"),
             ] {
-                assert_eq!(Api::split(&other), None, "{other}");
+                assert_eq!(Split::of(&other), None, "{other}");
             }
             let odd = path.replace("cl-1", "cl%2F1");
-            assert_eq!(
-                Api::split(&odd),
-                Some((api, "st-1", "cl%2F1")),
-                "refused as an id, not as a path"
-            );
+            let split = Split::of(&odd).unwrap();
+            let ids = split.ids(&odd);
+            assert_eq!(ids, ("st-1", "cl%2F1"), "refused as an id, not as a path");
         }
     }
 

@@ -16,30 +16,25 @@ pub struct Forget {
 impl Forget {
     /// The list, where it is one of one account.
     pub fn one_list(&self) -> Option<ListKey> {
-        Some(ListKey {
-            stream: self.stream.clone(),
-            list: self.list.clone()?,
-            account: self.account.clone()?,
-        })
+        let (list, account) = (self.list.as_ref()?, self.account.as_ref()?);
+        ListKey::new(self.stream.as_str(), list.as_str(), account.as_str()).ok()
     }
 
     /// Whether a list is among them.
     pub fn means(&self, key: &ListKey) -> bool {
-        key.stream == self.stream
-            && self.list.as_ref().is_none_or(|list| *list == key.list)
-            && self
-                .account
-                .as_ref()
-                .is_none_or(|account| *account == key.account)
+        let (list, account) = (self.list.as_ref(), self.account.as_ref());
+        self.stream.as_str() == key.stream()
+            && list.is_none_or(|list| list.as_str() == key.list())
+            && account.is_none_or(|account| account.as_str() == key.account())
     }
 }
 
 impl From<ListKey> for Forget {
     fn from(key: ListKey) -> Self {
         Self {
-            stream: key.stream,
-            list: Some(key.list),
-            account: Some(key.account),
+            stream: StreamId::known(key.stream()),
+            list: Some(ContactListId::known(key.list())),
+            account: Some(AccountId::known(key.account())),
         }
     }
 }

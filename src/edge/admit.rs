@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use http::Response;
 use tower::{Layer, Service, layer};
 
+use super::failure::Failure;
 use super::soon::Soon;
 use super::{Attempt, Body, Rung};
 use crate::error::Error;
@@ -30,13 +31,13 @@ pub struct Admit<S> {
 
 impl<S, R> Service<R> for Admit<S>
 where
-    S: Rung<R, Error>,
+    S: Rung<R, Failure>,
 {
     type Response = Response<Body>;
-    type Error = Error;
+    type Error = Failure;
     type Future = Soon<Attempt>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         self.inner.poll_ready(cx)
     }
 
@@ -47,7 +48,7 @@ where
                 drop(place);
                 answer
             }),
-            Err(refusal) => Soon::Now(Err(refusal)),
+            Err(refusal) => Soon::Now(Err(refusal.into())),
         }
     }
 }

@@ -330,9 +330,9 @@ impl Caller {
     /// # Errors
     /// It may not: [`Error::CallerForbidden`].
     pub(super) fn may(&self, list: &ListKey, purge: bool) -> Result<(), Error> {
-        let what = if !self.streams.covers(&list.stream) {
+        let what = if !self.streams.covers(list.stream()) {
             Forbidden::Stream
-        } else if !self.accounts.covers(&list.account) {
+        } else if !self.accounts.covers(list.account()) {
             Forbidden::Account
         } else if purge && !self.may_purge {
             Forbidden::Purge

@@ -14,11 +14,14 @@ use http::{HeaderMap, Request, Response};
 use tower::{Layer, Service, layer};
 
 use super::callers::{Caller, Callers};
+use super::failure::Failure;
 use super::fields::Fields;
 use super::soon::Soon;
-use super::trace::{Inbound, Named};
+use super::trace::Inbound;
 use super::{Attempt, Body, Rung};
+use crate::contacts::Split;
 use crate::error::Error;
+use crate::telemetry::traces;
 
 /// The rung.
 pub fn layer<S>(callers: Arc<Callers>) -> impl Layer<S, Service = Identify<S>> + Clone {
@@ -40,8 +43,8 @@ pub struct Identify<S> {
 pub struct Call<B> {
     /// Who.
     pub(super) caller: Arc<Caller>,
-    /// The request's name.
-    pub(super) named: Arc<Named>,
+    /// What its path says.
+    pub(super) split: Option<Split>,
     /// When.
     pub(super) at: Instant,
     /// What its header has.
@@ -52,13 +55,13 @@ pub struct Call<B> {
 
 impl<S, B> Service<Inbound<B>> for Identify<S>
 where
-    S: Rung<Call<B>, Error>,
+    S: Rung<Call<B>, Failure>,
 {
     type Response = Response<Body>;
-    type Error = Error;
+    type Error = Failure;
     type Future = Soon<Attempt>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         self.inner.poll_ready(cx)
     }
 
@@ -76,17 +79,17 @@ where
         });
         match caller.cloned() {
             Some(caller) => {
-                named.about.caller(&caller.identity.name);
+                traces::note("contacts_gateway.caller", || caller.identity.name.clone());
                 caller.asked.inc();
                 self.inner.call(Call {
                     caller,
-                    named,
+                    split: named.split,
                     at,
                     fields,
                     request,
                 })
             }
-            None => Soon::Now(Err(Error::CallerUnknown)),
+            None => Soon::Now(Err(Error::CallerUnknown.into())),
         }
     }
 }

@@ -69,13 +69,12 @@ where
             active: tally.metrics.request(),
             series: Series {
                 method: Known::of(inbound.request.method()),
-                api: inbound.named.api,
+                api: inbound.named.api(),
             },
             named: inbound.named.clone(),
-            tally: tally.clone(),
         };
         let answer = self.inner.call(inbound);
-        answer.then(move |answer| Ok(note.take(answer?)))
+        answer.with(tally, move |tally, answer| Ok(note.take(tally, answer?)))
     }
 }
 
@@ -85,16 +84,15 @@ struct Note {
     began: Instant,
     active: Active,
     series: Series,
-    named: Arc<Named>,
-    tally: Arc<Tally>,
+    named: Named,
 }
 
 impl Note {
     /// Counts the answer, and tells the log of it where it is news.
-    fn take(self, response: Response<Body>) -> Response<Body> {
+    fn take(self, tally: &Tally, response: Response<Body>) -> Response<Body> {
         drop(self.active);
-        let took = self.tally.clock.now().saturating_duration_since(self.began);
-        self.tally.count(self.series, response.status(), took);
+        let took = tally.clock.now().saturating_duration_since(self.began);
+        tally.count(self.series, response.status(), took);
         report::answered(&self.named, &response, took);
         response
     }

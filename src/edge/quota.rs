@@ -7,7 +7,6 @@
 //! of them, so only refusals and what the vendor has just given tell; a refusal becomes a response further out, in
 //! `rescue`.
 
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
@@ -15,6 +14,7 @@ use sfv::{Integer, ListSerializer, StringRef, key_ref};
 use tower::{Layer, Service, layer};
 
 use super::callers::Caller;
+use super::failure::{About, Failure};
 use super::identify::Call;
 use super::rescue::whole_seconds;
 use super::respond::New;
@@ -22,7 +22,6 @@ use super::soon::Soon;
 use super::{Attempt, Body, Rung};
 use crate::clock::Clock;
 use crate::contacts::{Allotment, Standing};
-use crate::error::Error;
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -44,51 +43,44 @@ pub struct Quota<S> {
 
 impl<S, B> Service<Call<B>> for Quota<S>
 where
-    S: Rung<Call<B>, Error>,
+    S: Rung<Call<B>, Failure>,
 {
     type Response = Response<Body>;
-    type Error = Error;
+    type Error = Failure;
     type Future = Soon<Attempt>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, call: Call<B>) -> Self::Future {
         let requests = call.caller.requests.as_ref();
         if let Some(Err(spent)) = requests.map(|requests| requests.take(call.at)) {
-            return Soon::Now(Err(spent));
+            let about = About::of(&call.caller, None);
+            return Soon::Now(Err(about.failed(spent)));
         }
-        let tell = quotas(&call.caller).next().is_some().then(|| Tell {
-            caller: call.caller.clone(),
-            clock: self.clock.clone(),
-        });
+        let limited = quotas(&call.caller).next().is_some();
+        let caller = limited.then(|| call.caller.clone());
         let answer = self.inner.call(call);
-        match tell {
-            Some(tell) => answer.then(move |answer| Ok(tell.told(answer?))),
+        match caller {
+            Some(caller) => answer.with(&self.clock, move |clock, answer| {
+                Ok(told(&caller, clock, answer?))
+            }),
             None => answer,
         }
     }
 }
 
-/// Tells a caller how its quotas stand, with what the vendor has just given.
-#[derive(Debug)]
-struct Tell {
-    caller: Arc<Caller>,
-    clock: Clock,
-}
-
-impl Tell {
-    fn told(self, mut response: Response<Body>) -> Response<Body> {
-        if response.extensions().get::<New>().is_some() {
-            let now = self.clock.now();
-            let standings: Vec<_> = quotas(&self.caller)
-                .filter_map(|quota| quota.standing(now))
-                .collect();
-            tell(response.headers_mut(), &standings);
-        }
-        response
+/// A response that tells a caller how its quotas stand, if the vendor has just given what is in it.
+fn told(caller: &Caller, clock: &Clock, mut response: Response<Body>) -> Response<Body> {
+    if response.extensions().get::<New>().is_some() {
+        let now = clock.now();
+        let standings: Vec<_> = quotas(caller)
+            .filter_map(|quota| quota.standing(now))
+            .collect();
+        tell(response.headers_mut(), &standings);
     }
+    response
 }
 
 fn quotas(caller: &Caller) -> impl Iterator<Item = &Allotment> {

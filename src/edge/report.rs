@@ -2,62 +2,35 @@
 
 use std::borrow::Cow;
 use std::fmt::Display;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::header::AGE;
 use http::{HeaderMap, Response};
 use tracing::{error, info, warn};
 
+use super::failure::{About, Failure};
 use super::trace::Named;
-use crate::contacts::{ListKey, Own, Tag};
+use crate::contacts::{Own, Tag};
 use crate::error::Error;
 
 /// Far longer than anything from memory, and longer than the vendor takes when it is well. No setting: whoever wants
 /// another bound has the histogram of durations, and this one is among its buckets.
 pub(super) const SLOW: Duration = Duration::from_secs(1);
 
-/// What becomes known of a request on its way in, for those further out.
-#[derive(Debug, Default)]
-pub(super) struct About {
-    caller: OnceLock<Arc<str>>,
-    list: OnceLock<ListKey>,
-}
-
-impl About {
-    /// Who asks, as the settings name it.
-    pub(super) fn caller(&self, name: &Arc<str>) {
-        let _ = self.caller.set(name.clone());
-    }
-
-    /// Who it was, if that is known.
-    pub(super) fn who(&self) -> Option<&Arc<str>> {
-        self.caller.get()
-    }
-
-    /// For what, of a stream that the settings have credentials for.
-    pub(super) fn list(&self, list: &ListKey) {
-        let _ = self.list.set(list.clone());
-    }
-}
-
-/// Why a response, of which this is an extension, is a problem.
-#[derive(Clone, Debug)]
-pub(super) struct Failed(pub(super) Error);
-
 /// A request was answered.
 pub(super) fn answered<B>(named: &Named, response: &Response<B>, took: Duration) {
     // Only responses that are problems, or were waited for, have extensions at all.
     match response.extensions().get() {
-        Some(Failed(failure)) => failed(named, failure, response.status().as_u16(), took),
+        Some(failure) => failed(named, failure, response.status().as_u16(), took),
         None if took >= SLOW => slow(named, response, took),
         None => {}
     }
 }
 
-fn failed(named: &Named, failure: &Error, status: u16, took: Duration) {
-    let (caller, stream, tag) = named.about.parts();
-    let problem = failure.name();
+fn failed(named: &Named, failure: &Failure, status: u16, took: Duration) {
+    let (caller, stream, tag) = failure.about.parts();
+    let failure = &failure.error;
+    let (id, problem) = (named.id(), failure.name());
     let took_ms = took.as_millis() as u64;
     let detail: &dyn Display = match failure {
         // A text that is not ours from end to end repeats the caller's, who may have sent anything.
@@ -67,7 +40,7 @@ fn failed(named: &Named, failure: &Error, status: u16, took: Duration) {
     macro_rules! tell {
         ($level:ident, $message:literal) => {
             $level!(
-                request.id = named.id(), caller, stream, list.tag = tag, problem, status, took_ms,
+                request.id = id, caller, stream, list.tag = tag, problem, status, took_ms,
                 detail = %detail, $message
             )
         };
@@ -82,10 +55,12 @@ fn failed(named: &Named, failure: &Error, status: u16, took: Duration) {
 }
 
 fn slow<B>(named: &Named, response: &Response<B>, took: Duration) {
-    let (caller, stream, tag) = named.about.parts();
+    let about = response.extensions().get().cloned().unwrap_or_default();
+    let (caller, stream, tag) = About::parts(&about);
+    let id = named.id();
     let headers = response.headers();
     warn!(
-        request.id = named.id(),
+        request.id = id,
         caller,
         stream,
         list.tag = tag,
@@ -108,10 +83,10 @@ impl About {
         Option<&str>,
         Option<tracing::field::DisplayValue<Tag>>,
     ) {
-        let list = self.list.get();
+        let list = self.list.as_ref();
         (
-            self.caller.get().map(|name| &**name),
-            list.map(|list| list.stream.as_str()),
+            self.caller.as_deref(),
+            list.map(|list| list.stream()),
             list.map(|list| tracing::field::display(list.tag())),
         )
     }

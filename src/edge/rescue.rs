@@ -22,7 +22,7 @@ use tower::{Layer, Service, layer};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-use super::report::Failed;
+use super::failure::Failure;
 use super::soon::Soon;
 use super::trace::{Inbound, Named};
 use super::{Attempt, Body, Outcome, Rung, quota};
@@ -48,7 +48,7 @@ pub struct Rescue<S> {
 
 impl<S, B> Service<Inbound<B>> for Rescue<S>
 where
-    S: Rung<Inbound<B>, Error>,
+    S: Rung<Inbound<B>, Failure>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -61,7 +61,6 @@ where
     fn call(&mut self, inbound: Inbound<B>) -> Self::Future {
         let request = &inbound.request;
         let present = Present {
-            metrics: self.metrics.clone(),
             named: inbound.named.clone(),
             head: request.method() == Method::HEAD,
             version: request.version(),
@@ -72,34 +71,35 @@ where
             Ok(answer) => answer.then(Ok),
             Err(panic) => Soon::Now(Err(panic)),
         };
-        answer.then(move |answer| Ok(present.response(answer)))
+        answer.with(&self.metrics, move |metrics, answer| {
+            Ok(present.response(metrics, answer))
+        })
     }
 }
 
 /// Makes a response of whatever came.
 #[derive(Debug)]
 struct Present {
-    metrics: Arc<Metrics>,
-    named: Arc<Named>,
+    named: Named,
     head: bool,
     version: Version,
 }
 
 impl Present {
-    fn response(self, answer: thread::Result<Attempt>) -> Response<Body> {
+    fn response(self, metrics: &Metrics, answer: thread::Result<Attempt>) -> Response<Body> {
         let failure = match answer {
             Ok(Ok(response)) => return bodiless_if(self.head, response),
             Ok(Err(failure)) => failure,
             // Whoever catches panics has told of it.
-            Err(_panic) => Error::Internal,
+            Err(_panic) => Error::Internal.into(),
         };
-        self.metrics.problem(failure.name());
-        let mut response = problem(&failure, self.named.id());
-        if self.version < Version::HTTP_2 && ends_connection(&failure) {
+        metrics.problem(failure.error.name());
+        let mut response = problem(&failure.error, &self.named.id());
+        if self.version < Version::HTTP_2 && ends_connection(&failure.error) {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
-        response.extensions_mut().insert(Failed(failure));
+        response.extensions_mut().insert(failure);
         bodiless_if(self.head, response)
     }
 }

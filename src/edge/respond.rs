@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use sfv::{Integer, ItemSerializer, key_ref, token_ref};
 use tower::{Layer, Service, layer};
 
+use super::failure::Failure;
 use super::soon::Soon;
 use super::{Attempt, Body};
 use crate::cache::{Answer, How, Served};
@@ -68,18 +69,18 @@ where
         >,
 {
     type Response = Response<Body>;
-    type Error = Error;
+    type Error = Failure;
     type Future = Soon<Attempt>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        self.inner.poll_ready(cx).map_err(Failure::from)
     }
 
     fn call(&mut self, asked: Asked) -> Self::Future {
         let Asked { ask, conditions } = asked;
         let answer = Soon::of(self.inner.call(ask));
         answer.then(move |answer| {
-            Ok(match answer? {
+            Ok(match answer.map_err(Failure::from)? {
                 Answer::Page(served) => page(&served, &conditions),
                 Answer::Forgotten(n) => forgotten(n),
             })

@@ -12,15 +12,14 @@ use http::header::HOST;
 use http::{HeaderMap, Method, Request, Response, Version};
 use tower::{Layer, Service, layer};
 
+use super::failure::{About, Failure};
 use super::fields::Fields;
 use super::identify::Call;
 use super::respond::{Asked, Conditions};
 use super::soon::Soon;
 use super::{Attempt, Body, Rung};
 use crate::contacts::control::Directives;
-use crate::contacts::{
-    AccountId, Api, Ask, Forwarded, ListKey, PageKey, Reach, Read, StreamId, cut,
-};
+use crate::contacts::{AccountId, Ask, Forwarded, ListKey, PageKey, Reach, Read, StreamId, cut};
 use crate::error::Error;
 use crate::{edge, upstream};
 
@@ -66,21 +65,30 @@ struct Rules {
 
 impl<S, B> Service<Call<B>> for Route<S>
 where
-    S: Rung<Asked, Error>,
+    S: Rung<Asked, Failure>,
     B: http_body::Body,
 {
     type Response = Response<Body>;
-    type Error = Error;
+    type Error = Failure;
     type Future = Soon<Attempt>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, call: Call<B>) -> Self::Future {
         match self.rules.asked(&call) {
-            Ok(asked) => self.inner.call(asked),
-            Err(refusal) => Soon::Now(Err(refusal)),
+            Ok(asked) => {
+                let list = asked.ask.list().clone();
+                match self.inner.call(asked) {
+                    hit @ Soon::Now(Ok(_)) => hit,
+                    other => {
+                        let about = About::of(&call.caller, Some(list));
+                        other.then(|answer| about.go_with(answer))
+                    }
+                }
+            }
+            Err(refusal) => Soon::Now(Err(About::of(&call.caller, None).failed(refusal))),
         }
     }
 }
@@ -89,14 +97,15 @@ impl Rules {
     fn asked<B: http_body::Body>(&self, call: &Call<B>) -> Result<Asked, Error> {
         let Call {
             caller,
-            named,
+            split,
             at,
             fields,
             request,
         } = call;
         let headers = request.headers();
         self.host(request, fields)?;
-        let (api, stream, list) = Api::split(request.uri().path()).ok_or(Error::NotFound)?;
+        let split = split.ok_or(Error::NotFound)?;
+        let (stream, list) = split.ids(request.uri().path());
         let purge = match *request.method() {
             Method::GET | Method::HEAD => false,
             ref method if method.as_str() == "PURGE" => true,
@@ -106,11 +115,7 @@ impl Rules {
             return Err(Error::UnexpectedBody);
         }
         let query = self.query(request.uri().query().unwrap_or_default())?;
-        let list = ListKey {
-            stream: stream.parse()?,
-            list: list.parse()?,
-            account: account(query.account, headers, fields)?,
-        };
+        let list = ListKey::new(stream, list, account(query.account, headers, fields)?)?;
         if fields.iid && headers.get_all("iid").iter().any(|iid| iid != stream) {
             return Err(Error::BadRequest(
                 "the header iid differs from the stream in the path: send the same, or none".into(),
@@ -119,10 +124,9 @@ impl Rules {
         // Both before memory is looked at: what is there of others is not for this caller, and what is there of a
         // stream ends with its credentials.
         caller.may(&list, purge)?;
-        if !self.streams.covers(&list.stream) {
+        if !self.streams.covers(list.stream()) {
             return Err(Error::StreamUnknown);
         }
-        named.about.list(&list);
         if purge {
             return Ok(Asked {
                 ask: Ask::Purge(list),
@@ -138,7 +142,7 @@ impl Rules {
             at: *at,
             key: PageKey {
                 list,
-                api,
+                api: split.api,
                 skip: query.skip,
                 limit: query.limit,
                 extra: query.extra,
@@ -191,7 +195,7 @@ impl Rules {
         self.hosts.iter().any(|h| *h == host || h == without_port)
     }
 
-    fn query(&self, query: &str) -> Result<Query, Error> {
+    fn query<'a>(&self, query: &'a str) -> Result<Query<'a>, Error> {
         let mut found = Query::default();
         // Whether skip and limit were given.
         let (mut skip, mut limit) = (false, false);
@@ -214,7 +218,10 @@ impl Rules {
                 return Err(bad_parameter(name, "is given twice: give it once"));
             }
             match name {
-                "accountId" => found.account = Some(value.parse()?),
+                "accountId" => {
+                    AccountId::check(value)?;
+                    found.account = Some(value);
+                }
                 "skip" => found.skip = number(name, value)?,
                 "limit" => {
                     let limit = NonZeroU64::new(number(name, value)?);
@@ -268,24 +275,26 @@ fn name_of(parameter: &str) -> &str {
 
 /// What the query says.
 #[derive(Default)]
-struct Query {
-    account: Option<AccountId>,
+struct Query<'a> {
+    account: Option<&'a str>,
     skip: u64,
     limit: Option<NonZeroU64>,
     extra: Option<Arc<str>>,
 }
 
 /// The account, which may stand in the query, in the header, or in both if they agree.
-fn account(
-    query: Option<AccountId>,
-    headers: &HeaderMap,
+fn account<'a>(
+    query: Option<&'a str>,
+    headers: &'a HeaderMap,
     fields: &Fields,
-) -> Result<AccountId, Error> {
+) -> Result<&'a str, Error> {
     let mut account = query;
-    let named = fields.account.then(|| headers.get_all("accountid"));
-    for value in named.iter().flatten() {
-        let named: AccountId = String::from_utf8_lossy(value.as_bytes()).parse()?;
-        if *account.get_or_insert_with(|| named.clone()) != named {
+    let named = fields.account.then(|| headers.get_all("accountid").iter());
+    for value in named.into_iter().flatten() {
+        // What is not ASCII is no id either.
+        let named = value.to_str().unwrap_or_default();
+        AccountId::check(named)?;
+        if *account.get_or_insert(named) != named {
             return Err(Error::BadRequest(
                 "accountId is given with different values: query and header must agree".into(),
             ));

@@ -37,6 +37,23 @@ impl<T: Send + 'static> Soon<T> {
     }
 }
 
+impl<T: Send + 'static> Soon<T> {
+    /// The same with something that has to outlive a wait, of which what is there at once needs no copy.
+    pub(crate) fn with<C: Clone + Send + 'static, U>(
+        self,
+        context: &C,
+        act: impl FnOnce(&C, T) -> U + Send + 'static,
+    ) -> Soon<U> {
+        match self {
+            Self::Now(there) => Soon::Now(act(context, there)),
+            waited => {
+                let context = context.clone();
+                waited.then(move |there| act(&context, there))
+            }
+        }
+    }
+}
+
 impl<T: Unpin> Future for Soon<T> {
     type Output = T;
 

@@ -6,7 +6,6 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,13 +14,14 @@ use tower::{Layer, Service, layer};
 use tracing::info_span;
 use uuid::{Builder, Uuid};
 
+use super::failure::Failure;
 use super::fields::Fields;
 use super::peer::Peer;
-use super::report::{About, Failed, SLOW};
+use super::report::SLOW;
 use super::soon::Soon;
 use super::{Body, Outcome, Rung};
 use crate::clock::Clock;
-use crate::contacts::{Api, Own};
+use crate::contacts::{Api, Own, Split};
 use crate::telemetry::traces::{self, Span, Traces};
 
 /// The methods that spans name: those that everybody knows, and ours. Any other is the caller's text.
@@ -50,7 +50,7 @@ pub struct Trace<S> {
 #[derive(Debug)]
 pub struct Inbound<B> {
     /// Its name.
-    pub(super) named: Arc<Named>,
+    pub(super) named: Named,
     /// When it came: what is decided about it is decided by this.
     pub(super) at: Instant,
     /// What its header has.
@@ -63,7 +63,7 @@ impl<B> Inbound<B> {
     /// A request that came just now.
     pub fn new(request: Request<B>, clock: &Clock) -> Self {
         let fields = Fields::of(request.headers());
-        let named = Arc::new(Named::of(&request, &fields, || clock.wall()));
+        let named = Named::of(&request, &fields, || clock.wall());
         Self {
             named,
             at: clock.now(),
@@ -74,14 +74,19 @@ impl<B> Inbound<B> {
 }
 
 /// A request's name.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Named {
-    /// The caller's id where it is a sensible one, else a UUID v7.
-    id: HeaderValue,
-    /// The path, if it is one of the vendor's.
-    pub(crate) api: Option<Api>,
-    /// What is found out about it further in.
-    pub(super) about: About,
+    id: Id,
+    /// The path's parts, if it is one of the vendor's.
+    pub(super) split: Option<Split>,
+}
+
+#[derive(Clone, Debug)]
+enum Id {
+    /// The caller's, where it is a sensible one.
+    Theirs(HeaderValue),
+    /// A UUID v7.
+    Ours(Uuid),
 }
 
 impl Named {
@@ -89,25 +94,38 @@ impl Named {
         let told = fields
             .request_id
             .then(|| request.headers().get(Own::RequestId.name()));
-        let id = told.flatten().filter(|id| sensible(id.as_bytes())).cloned();
+        let told = told.flatten().filter(|id| sensible(id.as_bytes()));
         Self {
-            id: id.unwrap_or_else(|| fresh_id(date())),
-            api: Api::split(request.uri().path()).map(|(api, ..)| api),
-            about: About::default(),
+            id: told.map_or_else(|| Id::Ours(fresh_id(date())), |id| Id::Theirs(id.clone())),
+            split: Split::of(request.uri().path()),
         }
     }
 
+    /// Which of the vendor's paths it came on.
+    pub(crate) fn api(&self) -> Option<Api> {
+        self.split.map(|split| split.api)
+    }
+
     /// Adds the id to the answer.
-    fn mark(self: Arc<Self>, mut response: Response<Body>) -> Response<Body> {
-        // Whoever else had the name is done with it, unless they went to pieces.
-        let id = Arc::try_unwrap(self).map_or_else(|shared| shared.id.clone(), |own| own.id);
+    fn mark(self, mut response: Response<Body>) -> Response<Body> {
+        let id = match self.id {
+            Id::Theirs(id) => id,
+            Id::Ours(id) => {
+                let mut text = Uuid::encode_buffer();
+                let text = id.hyphenated().encode_lower(&mut text);
+                HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("none"))
+            }
+        };
         Own::RequestId.set(response.headers_mut(), id);
         response
     }
 
     /// The id's text.
-    pub(crate) fn id(&self) -> &str {
-        self.id.to_str().unwrap_or_default()
+    pub(crate) fn id(&self) -> String {
+        match &self.id {
+            Id::Theirs(id) => String::from_utf8_lossy(id.as_bytes()).into_owned(),
+            Id::Ours(id) => id.to_string(),
+        }
     }
 }
 
@@ -120,14 +138,11 @@ fn sensible(id: &[u8]) -> bool {
 }
 
 /// RFC 9562 section 5.7. Not by `Uuid::now_v7`, which all threads share a lock for.
-fn fresh_id(date: SystemTime) -> HeaderValue {
+fn fresh_id(date: SystemTime) -> Uuid {
     let since = date.duration_since(UNIX_EPOCH).unwrap_or_default();
     let [.., a, b, c, d, e, f, g, h, i, j] = Uuid::new_v4().into_bytes();
     let random = [a, b, c, d, e, f, g, h, i, j];
-    let id = Builder::from_unix_timestamp_millis(since.as_millis() as u64, &random).into_uuid();
-    let mut text = Uuid::encode_buffer();
-    let text = id.hyphenated().encode_lower(&mut text);
-    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("none"))
+    Builder::from_unix_timestamp_millis(since.as_millis() as u64, &random).into_uuid()
 }
 
 impl<S, B> Service<Request<B>> for Trace<S>
@@ -165,7 +180,7 @@ impl<S> Trace<S> {
     fn traced(
         &self,
         trace: Span,
-        named: Arc<Named>,
+        named: Named,
         began: Instant,
         answer: Soon<Outcome>,
     ) -> Soon<Outcome> {
@@ -173,7 +188,7 @@ impl<S> Trace<S> {
         Soon::Later(Box::pin(trace.around(async move {
             let response = answer.await?;
             let took = clock.now().saturating_duration_since(began);
-            conclude(&named, &response, took);
+            conclude(&response, took);
             Ok(named.mark(response))
         })))
     }
@@ -184,7 +199,7 @@ fn describe<B>(Inbound { request, named, .. }: &Inbound<B>) -> tracing::Span {
     let method = METHODS
         .into_iter()
         .find(|m| *m == request.method().as_str());
-    let route = named.api.map(Api::route);
+    let route = named.api().map(Api::route);
     let (verb, gap) = (method.unwrap_or("HTTP"), route.map_or("", |_| " "));
     let private = request.extensions().get::<Peer>().is_some();
     info_span!(
@@ -203,16 +218,13 @@ fn describe<B>(Inbound { request, named, .. }: &Inbound<B>) -> tracing::Span {
 }
 
 /// How the request was answered. What a collector should keep whatever its share of the rest is marked.
-fn conclude(named: &Named, response: &Response<Body>, took: Duration) {
-    if let Some(caller) = named.about.who() {
-        traces::note("contacts_gateway.caller", || caller.clone());
-    }
+fn conclude(response: &Response<Body>, took: Duration) {
     let status = response.status();
     traces::note("http.response.status_code", || i64::from(status.as_u16()));
     let problem = response
         .extensions()
         .get()
-        .map(|Failed(failure)| failure.name());
+        .map(|failure: &Failure| failure.error.name());
     if let Some(problem) = problem {
         traces::note("contacts_gateway.problem", || problem);
     }

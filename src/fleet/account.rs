@@ -13,7 +13,7 @@ use super::landings::Landing;
 use super::pages::Start;
 use super::script::{Reply, Script, arguments};
 use super::{Away, Fleet, Shared};
-use crate::contacts::{AccountId, Forwarded, PageKey};
+use crate::contacts::{Forwarded, PageKey};
 
 /// The rules of the account's allowance, as far as replicas have to agree.
 #[derive(Clone, Debug)]
@@ -159,7 +159,7 @@ pub struct Known {
 
 impl Fleet {
     /// An account, if there are other replicas. Whoever listens hears what is said of it.
-    pub fn account(&self, account: &AccountId, rules: Rules) -> Option<Account> {
+    pub fn account(&self, account: &str, rules: Rules) -> Option<Account> {
         let shared = self.0.as_deref()?.shared.clone();
         let inner = Inner {
             name: shared.names.account(account),

@@ -137,7 +137,7 @@ impl Shared {
     /// What is forgotten does not stay in the store either, where it is known what that is.
     async fn drop_pages(&self, list: &ListKey) -> Option<u64> {
         self.live()?;
-        let account = self.names.account(&list.account);
+        let account = self.names.account(list.account());
         let key = self.names.of_account(&account, &self.names.list(list));
         let arguments = arguments![self.names.of_account(&account, "")];
         let dropped = self
@@ -271,9 +271,9 @@ impl Shared {
 
 fn parts(names: &Names, list: &ListKey) -> [String; 3] {
     [
-        names.part(b's', list.stream.as_str()),
-        names.part(b'i', list.list.as_str()),
-        names.part(b'a', list.account.as_str()),
+        names.part(b's', list.stream()),
+        names.part(b'i', list.list()),
+        names.part(b'a', list.account()),
     ]
 }
 

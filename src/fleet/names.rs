@@ -8,7 +8,7 @@ use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::contacts::{AccountId, Forwarded, ListKey, PageKey};
+use crate::contacts::{Forwarded, ListKey, PageKey};
 
 /// Makes names.
 #[derive(Debug)]
@@ -50,24 +50,19 @@ impl Names {
             part(value.as_bytes());
         }
         Name {
-            account: self.account(&key.list.account),
+            account: self.account(key.list.account()),
             list: self.list(&key.list),
             page: self.hashed(b'p', &[&clear]),
             clear,
         }
     }
 
-    pub(super) fn account(&self, account: &AccountId) -> String {
-        self.hashed(b'a', &[account.as_str().as_bytes()])
+    pub(super) fn account(&self, account: &str) -> String {
+        self.hashed(b'a', &[account.as_bytes()])
     }
 
     pub(super) fn list(&self, list: &ListKey) -> String {
-        let ListKey {
-            stream,
-            list,
-            account,
-        } = list;
-        let parts = [stream.as_str(), list.as_str(), account.as_str()];
+        let parts = [list.stream(), list.list(), list.account()];
         self.hashed(b'l', &parts.map(str::as_bytes))
     }
 

@@ -1,6 +1,7 @@
 //! Hides what is done with a caller's bytes beside passing them: they are noted as they come and go, and a 1xx goes before
 //! a response.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,6 +10,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::ahead::{Ahead, Front};
 use super::patience::Progress;
+
+/// Up to here it costs less to copy header and body into one piece than to have the kernel write two: CPU time of a hit with
+/// 50 contacts as bare hyper's share of it, 0.82 instead of 0.77.
+const SHORT: usize = 16 * 1024;
+
+thread_local! {
+    /// A thread's, so that connections need no room of their own.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(SHORT));
+}
 
 /// A connection's bytes.
 #[derive(Debug)]
@@ -69,7 +79,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         ready!(this.front.poll(cx, &mut this.stream))?;
-        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        let written = match bufs.iter().map(|buf| buf.len()).sum::<usize>() {
+            0..=SHORT if bufs.len() > 1 => SCRATCH.with_borrow_mut(|piece| {
+                piece.clear();
+                bufs.iter().for_each(|buf| piece.extend_from_slice(buf));
+                Pin::new(&mut this.stream).poll_write(cx, piece)
+            }),
+            _ => Pin::new(&mut this.stream).poll_write_vectored(cx, bufs),
+        };
         self.wrote(&written);
         written
     }

@@ -171,7 +171,7 @@ where
     }
 
     /// An account's desk.
-    pub fn desk(&self, account: &AccountId) -> Arc<Desk<K, L>> {
+    pub fn desk(&self, account: &str) -> Arc<Desk<K, L>> {
         let inner = &*self.0;
         let now = inner.clock.now();
         let mut desks = locked(&inner.desks);
@@ -193,11 +193,12 @@ where
                 changed: Notify::new(),
             })
         };
-        desks
-            .open
-            .entry(account.clone())
-            .or_insert_with(open)
-            .clone()
+        if let Some(desk) = desks.open.get(account) {
+            return desk.clone();
+        }
+        let desk = open();
+        desks.open.insert(AccountId::known(account), desk.clone());
+        desk
     }
 
     /// How each account stands.

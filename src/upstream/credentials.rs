@@ -240,7 +240,7 @@ impl Credentials {
     }
 
     /// What speaks for a stream: its own entry, else the one for "*".
-    pub fn find(&self, stream: &StreamId) -> Option<Arc<Credential>> {
+    pub fn find(&self, stream: &str) -> Option<Arc<Credential>> {
         self.by_stream
             .get(stream)
             .or(self.for_others.as_ref())

@@ -178,8 +178,8 @@ fn request(settings: &Settings, fetch: &Fetch) -> Result<Request<Empty<Bytes>>, 
     let list = &fetch.key.list;
     let (uri, iid, account) = match (
         uri,
-        HeaderValue::from_str(list.stream.as_str()),
-        HeaderValue::from_str(list.account.as_str()),
+        HeaderValue::from_str(list.stream()),
+        HeaderValue::from_str(list.account()),
     ) {
         (Ok(uri), Ok(iid), Ok(account)) => (uri, iid, account),
         _ => return Err(Error::Internal),
@@ -206,7 +206,7 @@ fn request(settings: &Settings, fetch: &Fetch) -> Result<Request<Empty<Bytes>>, 
         headers.extend(modified.map(|date| (IF_MODIFIED_SINCE, date.clone())));
     }
     let extensions = request.extensions_mut();
-    extensions.insert(For(list.stream.clone(), fetch.by));
+    extensions.insert(For(list.clone(), fetch.by));
     if fetch.redial {
         extensions.insert(DialAnew);
     }
@@ -280,7 +280,7 @@ fn outcome(page: &Result<Page, Error>) -> &'static str {
 /// One event per call. Loud where only an operator can mend it.
 fn record(fetch: &Fetch, status: Option<StatusCode>, page: &Result<Page, Error>, took: Duration) {
     let list = &fetch.key.list;
-    let (stream, tag) = (list.stream.as_str(), list.tag());
+    let (stream, tag) = (list.stream(), list.tag());
     let (reason, redial) = (fetch.reason(), fetch.redial);
     let status = status.map(|s| s.as_u16());
     let took_ms = took.as_millis() as u64;

@@ -57,8 +57,10 @@ where
             inner,
         } = self.clone();
         Box::pin(async move {
-            let stream = &fetch.key.list.stream;
-            let credential = credentials.find(stream).ok_or(Error::StreamUnknown)?;
+            let list = fetch.key.list.clone();
+            let credential = credentials
+                .find(list.stream())
+                .ok_or(Error::StreamUnknown)?;
             let now = clock.now();
             fetch.by = credential.first(now);
             fetch.spare = credential.second(fetch.by, now).is_some();
@@ -73,7 +75,6 @@ where
             let Some(permit) = fetch.permit.another().await else {
                 return page;
             };
-            let stream = stream.clone();
             let second = Fetch {
                 by,
                 spare: false,
@@ -89,7 +90,7 @@ where
                     By::Other => "other",
                 };
                 warn!(
-                    stream = stream.as_str(),
+                    stream = list.stream(),
                     taken,
                     "of two secrets, one of which took the other's place, the vendor takes this one"
                 );

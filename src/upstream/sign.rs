@@ -12,7 +12,7 @@ use tower::{Layer, Service, layer};
 
 use super::credentials::{By, Credentials};
 use crate::clock::Clock;
-use crate::contacts::StreamId;
+use crate::contacts::ListKey;
 use crate::error::Error;
 use crate::telemetry::metrics::Metrics;
 
@@ -44,7 +44,7 @@ pub struct Sign<S> {
 
 /// The app a call is made for and which of its secrets, beside the request that is sent.
 #[derive(Clone, Debug)]
-pub(crate) struct For(pub(crate) StreamId, pub(crate) By);
+pub(crate) struct For(pub(crate) ListKey, pub(crate) By);
 
 impl<S, B> Service<Request<B>> for Sign<S>
 where
@@ -70,7 +70,7 @@ where
         Box::pin(async move {
             let app = request.extensions().get::<For>();
             let (credential, by) = app
-                .and_then(|For(stream, by)| Some((credentials.find(stream)?, *by)))
+                .and_then(|For(list, by)| Some((credentials.find(list.stream())?, *by)))
                 .ok_or(Error::StreamUnknown)?;
             let token = credential.token(by, &clock).await?;
             if token.fresh {

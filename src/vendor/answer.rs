@@ -15,7 +15,7 @@ use super::book::{Book, State};
 use super::pour::Pour;
 use super::wire::Link;
 use super::{Behaviour, Cut, lists, misbehave};
-use crate::contacts::Api;
+use crate::contacts::Split;
 
 /// Why hyper is to close a connection instead.
 pub(super) type Broken = Box<dyn std::error::Error + Send + Sync>;
@@ -56,7 +56,8 @@ fn contacts(
     link: &Link,
     request: &Request<Incoming>,
 ) -> Result<(Plain, Behaviour), Broken> {
-    let Some((_, stream, list)) = Api::split(request.uri().path()) else {
+    let path = request.uri().path();
+    let Some((stream, list)) = Split::of(path).map(|split| split.ids(path)) else {
         let refusal = Refusal(StatusCode::NOT_FOUND, "There is no such path");
         return Ok((refusal.plain()?, Behaviour::default()));
     };

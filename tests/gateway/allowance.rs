@@ -21,7 +21,7 @@ fn seconds(seconds: u64) -> Duration {
 /// Nothing was asked for, for so long that the calls before the start do not count any more.
 async fn idle(settings: &str) -> World {
     let world = World::with(settings).await;
-    let _ = world.gateway.parts.accounts.desk(&ACCOUNT.parse().unwrap());
+    let _ = world.gateway.parts.accounts.desk(ACCOUNT);
     world.hand.forward(seconds(61));
     world
 }
@@ -253,11 +253,7 @@ async fn operators_see_how_each_account_stands_and_quiet_ones_are_given_back() {
 async fn accounts_beyond_the_busiest_hundred_are_one_in_metrics() {
     let world = World::with(PLAIN).await;
     for n in 0..103 {
-        let _ = world
-            .gateway
-            .parts
-            .accounts
-            .desk(&format!("a{n:03}").parse().unwrap());
+        let _ = world.gateway.parts.accounts.desk(&format!("a{n:03}"));
     }
     let series = |account| format!("contacts_gateway_allowance_limit{{account=\"{account}\"}}");
     assert_eq!(world.gateway.metric(&series("a099")).await, 59.0);
@@ -321,7 +317,7 @@ async fn a_page_that_came_old_from_the_vendor_does_not_go_first_for_that() {
 async fn hits_do_not_wait_for_the_book() {
     let world = idle(PLAIN).await;
     world.get("cl-n6-a").await;
-    let desk = world.gateway.parts.accounts.desk(&ACCOUNT.parse().unwrap());
+    let desk = world.gateway.parts.accounts.desk(ACCOUNT);
     world.is_at_rest(true).await;
     // Held by another thread, for as long as it takes.
     let (held, holding) = std::sync::mpsc::channel();

@@ -64,8 +64,8 @@ const KEYS: usize = 16;
 
 fn nth(key: usize) -> PageKey {
     let mut nth = test_pages::key(LISTS[key & 1]);
-    nth.list.stream = STREAMS[key >> 1 & 1].parse().unwrap();
-    nth.list.account = ACCOUNTS[key >> 2 & 1].parse().unwrap();
+    let (stream, account) = (STREAMS[key >> 1 & 1], ACCOUNTS[key >> 2 & 1]);
+    nth.list = ListKey::new(stream, LISTS[key & 1], account).unwrap();
     nth.skip = (key >> 3 & 1) as u64;
     nth
 }

@@ -93,11 +93,7 @@ fn rights_are_to_a_stream_and_to_an_account_and_to_purge() {
         "[[callers]]\nname = \"a\"\ntoken_sha256 = {ABC:?}\nstreams = [\"s\", \"t\"]\naccounts = [\"a\", \"*\"]\n"
     ));
     let caller = known.find(None, Some(b"abc")).unwrap();
-    let list = |stream: &str| ListKey {
-        stream: stream.parse().unwrap(),
-        list: "cl".parse().unwrap(),
-        account: "any".parse().unwrap(),
-    };
+    let list = |stream: &str| ListKey::new(stream, "cl", "any").unwrap();
     let no = |what| Err(Error::CallerForbidden(what));
     assert_eq!(caller.may(&list("s"), false), Ok(()));
     assert_eq!(caller.may(&list("S"), false), no(Forbidden::Stream));

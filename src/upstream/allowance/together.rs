@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::book::{Book, Go, Wish};
 use super::limit::{CAREFUL, Call, Kind, Outcome};
 use super::{Desk, Settings, locked};
-use crate::contacts::{AccountId, Forwarded, PageKey};
+use crate::contacts::{Forwarded, PageKey};
 use crate::fleet::{self, Away, Decision, Ended, Fleet, Grant, News, Rules};
 use crate::upstream::refusal::Refusal;
 
@@ -60,7 +60,7 @@ impl<K> Sharing<K> {
     }
 
     /// An account, if there are other replicas.
-    pub(super) fn together(&self, account: &AccountId, settings: &Settings) -> Option<Together<K>> {
+    pub(super) fn together(&self, account: &str, settings: &Settings) -> Option<Together<K>> {
         let rules = self.rules(settings);
         Some(Together {
             account: self.fleet.account(account, rules)?,

@@ -66,7 +66,6 @@ fn a_stream_speaks_with_its_own_credential_else_with_the_one_for_all() {
     let file = folder.holding("secret", SECRET);
     let own = settings("st-1", "HS256", "secret_file", &file);
     let all = settings("*", "HS512", "secret_file", &file);
-    let id = |text: &str| text.parse::<StreamId>().unwrap();
 
     let both = Credentials::load(&[all, own.clone()]).unwrap();
     let streams: Vec<_> = both
@@ -74,13 +73,13 @@ fn a_stream_speaks_with_its_own_credential_else_with_the_one_for_all() {
         .map(|one| one.settings().stream.to_string())
         .collect();
     assert_eq!(streams, ["*", "st-1"]);
-    let algorithm = |stream| both.find(&id(stream)).unwrap().algorithm();
+    let algorithm = |stream| both.find(stream).unwrap().algorithm();
     assert_eq!(algorithm("st-1"), Algorithm::Hs256);
     assert_eq!(algorithm("st-2"), Algorithm::Hs512);
 
     let one = Credentials::load(&[own]).unwrap();
-    assert!(one.find(&id("st-1")).is_some());
-    assert!(one.find(&id("st-2")).is_none());
+    assert!(one.find("st-1").is_some());
+    assert!(one.find("st-2").is_none());
 }
 
 #[test]
@@ -165,7 +164,7 @@ async fn a_secret_comes_from_a_file_or_the_environment_and_a_key_from_either_fil
         ("RS256", "secret_file", &pkcs8),
     ] {
         let loaded = Credentials::load(&[settings("*", algorithm, setting, place)]).unwrap();
-        let credential = loaded.find(&"st-1".parse().unwrap()).unwrap();
+        let credential = loaded.find("st-1").unwrap();
         let minted = credential.token(By::Own, &clock).await.unwrap();
         assert!(minted.fresh, "{algorithm} from {setting}");
     }

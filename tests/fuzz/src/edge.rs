@@ -49,7 +49,10 @@ pub(crate) fn ask(
         .oneshot(Inbound::new(request, &Clock::system()))
         .now_or_never()
         .expect("nothing of this waits");
-    (asked.into_inner(), response)
+    (
+        asked.into_inner(),
+        response.map_err(|failure| failure.error),
+    )
 }
 
 /// Settings with credentials for every stream, and no callers named.

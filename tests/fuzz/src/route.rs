@@ -55,11 +55,7 @@ fn asked(method: Method, target: Uri, fields: HeaderMap, body: Bytes) -> Result<
 }
 
 fn is_path_safe(list: &ListKey) {
-    let ids = [
-        list.stream.as_str(),
-        list.list.as_str(),
-        list.account.as_str(),
-    ];
+    let ids = [list.stream(), list.list(), list.account()];
     for id in ids {
         let safe = |b: u8| b.is_ascii_alphanumeric() || b == b'.' || b == b'_' || b == b'-';
         assert!(id.bytes().all(safe), "{id:?}");

@@ -260,11 +260,7 @@ async fn a_page_that_comes_late_does_not_take_the_place_of_one_that_was_fetched_
 
 /// The page of a list, as [`path`] asks for it.
 fn key(list: &str) -> (PageKey, Forwarded) {
-    let list = ListKey {
-        stream: STREAM.parse().unwrap(),
-        list: list.parse().unwrap(),
-        account: ACCOUNT.parse().unwrap(),
-    };
+    let list = ListKey::new(STREAM, list, ACCOUNT).unwrap();
     let key = PageKey {
         list,
         api: Api::V1,

@@ -97,7 +97,7 @@ impl<'a> World<'a> {
             careful: WINDOW,
             lease: LEASE,
         };
-        let account = format!("account-{seed}").parse().unwrap();
+        let account = format!("account-{seed}");
         let accounts = fleets
             .iter()
             .map(|fleet| fleet.account(&account, rules.clone()).unwrap());
@@ -269,11 +269,8 @@ impl<'a> World<'a> {
     }
 
     fn page(&self, page: usize) -> (PageKey, Forwarded) {
-        let list = ListKey {
-            stream: STREAM.parse().unwrap(),
-            list: format!("list-{page}").parse().unwrap(),
-            account: format!("account-{}", self.seed).parse().unwrap(),
-        };
+        let (list, account) = (format!("list-{page}"), format!("account-{}", self.seed));
+        let list = ListKey::new(STREAM, &list, &account).unwrap();
         let key = PageKey {
             list,
             api: Api::V1,

@@ -52,8 +52,7 @@ impl Living {
 #[tokio::test]
 async fn calls_that_were_made_count_under_every_allowance_that_follows() {
     let living = Living::with(&calls(3)).await;
-    let desk = ACCOUNT.parse().unwrap();
-    let _ = living.world.gateway.parts.accounts.desk(&desk);
+    let _ = living.world.gateway.parts.accounts.desk(ACCOUNT);
     living.world.hand.forward(seconds(61));
     living.is_spent_at(3).await;
     living.settings(&calls(2)).await;
@@ -75,8 +74,7 @@ async fn calls_that_were_made_count_under_every_allowance_that_follows() {
 #[tokio::test]
 async fn what_was_learnt_from_a_refusal_is_kept_and_so_is_the_pause() {
     let living = Living::with("[allowance]\ncalls = 59").await;
-    let desk = ACCOUNT.parse().unwrap();
-    let _ = living.world.gateway.parts.accounts.desk(&desk);
+    let _ = living.world.gateway.parts.accounts.desk(ACCOUNT);
     living.world.hand.forward(seconds(61));
     living.world.vendor.behave(Behaviour {
         refuse: Some(Message::PerMinute),

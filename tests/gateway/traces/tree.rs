@@ -164,7 +164,7 @@ async fn the_wait_for_the_allowance_is_as_long_as_it_was() {
     let traced =
         Traced::with("[allowance]\ncalls = 2\nfloor = 1\nqueue_deadline = \"60s\"\n").await;
     let world = &traced.world;
-    let _ = world.gateway.parts.accounts.desk(&ACCOUNT.parse().unwrap());
+    let _ = world.gateway.parts.accounts.desk(ACCOUNT);
     world.hand.forward(Duration::from_secs(61));
     for list in ["cl-n6-a", "cl-n6-b"] {
         assert_eq!(world.get(list).await.status, StatusCode::OK);

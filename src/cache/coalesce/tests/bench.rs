@@ -123,7 +123,7 @@ impl Bench {
             .0
             .lookups
             .accounts
-            .desk(&key("cl-1").list.account);
+            .desk(key("cl-1").list.account());
         let book = desk.book();
         assert_eq!((book.waiting(), book.wanted()), (0, 0));
         assert!(book.flight(&(key("cl-1"), none())).is_none());
