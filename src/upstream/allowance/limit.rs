@@ -135,7 +135,9 @@ impl Limit {
     /// An account of which nothing is known: as if most of a window's calls had been made already.
     pub fn new(settings: Settings, now: Instant) -> Self {
         let calls = settings.calls.get();
-        let spent = calls * SPENT_BEFORE.0 / SPENT_BEFORE.1;
+        // Never more than `calls`.
+        let spent = u64::from(calls) * u64::from(SPENT_BEFORE.0) / u64::from(SPENT_BEFORE.1);
+        let spent = u32::try_from(spent).unwrap_or(calls);
         let apart = settings.window / spent.max(1);
         let log = (0..spent)
             .rev()
