@@ -21,7 +21,7 @@ use http::{Request, Response};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{self, Client as Pool};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::pem::PemObject;
@@ -41,12 +41,15 @@ const IDLE: Duration = Duration::from_secs(50);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DialAnew;
 
-/// Sends requests to the vendor. Clones share the pool.
+/// Sends requests to the vendor. Clones share the pool, and cost next to nothing, since each call makes several.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub struct Client(Arc<Pools>);
+
+#[derive(Debug)]
+struct Pools {
     pooled: Pool<Dial, Empty<Bytes>>,
     unpooled: Pool<Dial, Empty<Bytes>>,
-    made_of: Arc<MadeOf>,
+    made_of: MadeOf,
 }
 
 /// All that connections depend on.
@@ -68,11 +71,11 @@ impl Client {
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(settings.connect_timeout));
         let roots = roots(&settings.ca_file)?;
-        let made_of = Arc::new(MadeOf {
+        let made_of = MadeOf {
             roots: roots.roots.clone(),
             connect_timeout: settings.connect_timeout,
             timeout: settings.timeout,
-        });
+        };
         let tls = HttpsConnectorBuilder::new()
             .with_tls_config(tls(roots)?)
             .https_or_http()
@@ -89,17 +92,17 @@ impl Client {
             .http2_keep_alive_interval(settings.timeout / 4)
             .http2_keep_alive_timeout(settings.timeout / 4)
             .retry_canceled_requests(false);
-        Ok(Self {
+        Ok(Self(Arc::new(Pools {
             pooled: pool.build(dial.clone()),
             unpooled: pool.pool_max_idle_per_host(0).build(dial),
             made_of,
-        })
+        })))
     }
 
     /// This one in place of another: the other, with the connections that it has, where it would make the same ones.
     #[must_use]
     pub fn after(self, before: &Self) -> Self {
-        match self.made_of == before.made_of {
+        match self.0.made_of == before.0.made_of {
             true => before.clone(),
             false => self,
         }
@@ -107,7 +110,7 @@ impl Client {
 
     /// Adds to a digest what this one trusts.
     pub fn trusts(&self, digest: &mut digest::Context) {
-        for root in &self.made_of.roots {
+        for root in &self.0.made_of.roots {
             digest.update(root.subject.as_ref());
             digest.update(root.subject_public_key_info.as_ref());
         }
@@ -123,25 +126,28 @@ impl Service<Request<Empty<Bytes>>> for Client {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Empty<Bytes>>) -> Self::Future {
+    fn call(&mut self, request: Request<Empty<Bytes>>) -> Self::Future {
         let anew = request.extensions().get::<DialAnew>().is_some();
-        let connection = capture_connection(&mut request);
-        let answer = if anew { &self.unpooled } else { &self.pooled }.request(request);
+        let Pools {
+            pooled, unpooled, ..
+        } = &*self.0;
+        let answer = if anew { unpooled } else { pooled }.request(request);
         Box::pin(async move {
-            let answer = answer.await;
-            let wire = connection.connection_metadata().as_ref().and_then(|c| {
-                let mut extras = http::Extensions::new();
-                c.get_extras(&mut extras);
-                extras.remove::<Arc<Wire>>()
-            });
-            match answer {
+            match answer.await {
                 Ok(response) => {
-                    if let Some(wire) = wire {
+                    if let Some(wire) = response.extensions().get::<Arc<Wire>>() {
                         wire.answered();
                     }
                     Ok(response)
                 }
-                Err(error) => Err(meaning(&error, wire.as_deref())),
+                Err(error) => {
+                    let wire = error.connect_info().and_then(|connected| {
+                        let mut extras = http::Extensions::new();
+                        connected.get_extras(&mut extras);
+                        extras.remove::<Arc<Wire>>()
+                    });
+                    Err(meaning(&error, wire.as_deref()))
+                }
             }
         })
     }

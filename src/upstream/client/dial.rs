@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tower::Service;
+use tower::util::ServiceExt;
 
 /// What has happened on a connection. Together it tells a kept-alive connection that died while it lay idle from one
 /// that broke while the vendor was answering.
@@ -49,16 +50,19 @@ impl Wire {
 #[error("connecting took too long")]
 pub(super) struct TookTooLong;
 
-/// The connector.
+/// The connector. Each call clones it, whether it dials or not.
 #[derive(Clone, Debug)]
 pub(super) struct Dial {
-    inner: HttpsConnector<HttpConnector>,
+    inner: Arc<HttpsConnector<HttpConnector>>,
     timeout: Duration,
 }
 
 impl Dial {
     pub(super) fn new(inner: HttpsConnector<HttpConnector>, timeout: Duration) -> Self {
-        Self { inner, timeout }
+        Self {
+            inner: Arc::new(inner),
+            timeout,
+        }
     }
 }
 
@@ -67,12 +71,13 @@ impl Service<Uri> for Dial {
     type Error = Box<dyn StdError + Send + Sync>;
     type Future = BoxFuture<'static, Result<Dialled, Self::Error>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let dialling = tokio::time::timeout(self.timeout, self.inner.call(uri));
+        let connector = HttpsConnector::clone(&self.inner);
+        let dialling = tokio::time::timeout(self.timeout, connector.oneshot(uri));
         Box::pin(async move {
             let stream = dialling.await.map_err(|_| TookTooLong)??;
             let wire = Arc::new(Wire {
@@ -97,8 +102,12 @@ pub(super) struct Watched {
 
 impl Connection for Watched {
     fn connected(&self) -> Connected {
-        let connected = self.stream.inner().connected();
-        connected.extra(self.wire.clone())
+        // All that is told of it goes with each answer, so no more than is asked for.
+        let connected = Connected::new().extra(self.wire.clone());
+        match self.stream.inner().connected().is_negotiated_h2() {
+            true => connected.negotiated_h2(),
+            false => connected,
+        }
     }
 }
 
