@@ -3,11 +3,11 @@
 //! A fetch takes a [`Ticket`] before it begins. A forget of its list makes the ticket worthless, so that the page,
 //! which was fetched before the forget, never comes back after it. Look-ups know nothing of this: they read moka alone.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use foldhash::{HashMap, HashSet};
 use http::HeaderMap;
 use moka::Expiry;
 use moka::notification::RemovalCause;

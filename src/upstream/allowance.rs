@@ -7,13 +7,13 @@
 //! Where replicas share an account, the book says which call this replica would make next, and the others have their say
 //! before it goes: see `together`. While they cannot be asked, each makes its part: see `mirror`.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use foldhash::HashMap;
 use futures_util::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -140,7 +140,7 @@ where
         let desks = Desks {
             settings,
             penalty,
-            open: HashMap::new(),
+            open: HashMap::default(),
             tidied_at: clock.now(),
         };
         Self(Arc::new(Inner {

@@ -184,7 +184,7 @@ impl Both {
         Self {
             store: Store::new(&settings, Metrics::new().unwrap()),
             roomy,
-            pages: HashMap::new(),
+            pages: HashMap::default(),
             tickets: Vec::new(),
             stored: 0,
         }
@@ -302,7 +302,7 @@ impl Both {
             assert_eq!(out.ticket.is_good(), out.good);
         }
         let mut present = 0;
-        let mut shelved: HashMap<ListKey, HashSet<PageKey>> = HashMap::new();
+        let mut shelved: HashMap<ListKey, HashSet<PageKey>> = HashMap::default();
         for key in (0..KEYS).map(nth) {
             let found = |tenant| {
                 let entry = self.store.entry(&key, &for_tenant(tenant))?;
@@ -325,7 +325,7 @@ impl Both {
             }
         }
         assert!(entries >= present);
-        let mut fetches: HashMap<ListKey, usize> = HashMap::new();
+        let mut fetches: HashMap<ListKey, usize> = HashMap::default();
         for out in &self.tickets {
             *fetches.entry(out.ticket.list.clone()).or_default() += 1;
         }

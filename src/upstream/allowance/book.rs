@@ -5,11 +5,12 @@
 //! a closure that whoever asks brings along.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::Hash;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use foldhash::HashMap;
 use tokio::sync::oneshot;
 
 use super::Settings;
@@ -123,11 +124,11 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
             ledger: Ledger::default(),
             queue_deadline: settings.queue_deadline,
             penalty,
-            waiting: HashMap::new(),
+            waiting: HashMap::default(),
             ends: VecDeque::new(),
-            wanted: HashMap::new(),
-            cold: HashMap::new(),
-            flights: HashMap::new(),
+            wanted: HashMap::default(),
+            cold: HashMap::default(),
+            flights: HashMap::default(),
             turns: Turns::new(settings.window),
             held: [None; 2],
             last_id: 0,
@@ -277,6 +278,10 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
     }
 
     fn uncold(&mut self, key: &K) {
+        // To take something out of an empty map costs a hash all the same.
+        if self.cold.is_empty() {
+            return;
+        }
         if let Some(debt) = self.cold.remove(key) {
             self.wanted.remove(&debt.place());
         }

@@ -419,7 +419,11 @@ impl Limit {
     fn first_in_window(&self, now: Instant) -> usize {
         let window = self.settings.window;
         let gone = |sent: &Sent| now.saturating_duration_since(sent.at) >= window;
-        self.log.partition_point(gone)
+        // Most often none is: those that were went when the latest was sent.
+        match self.log.front().is_some_and(gone) {
+            true => self.log.partition_point(gone),
+            false => 0,
+        }
     }
 
     /// When the first of the calls in the window leaves it.

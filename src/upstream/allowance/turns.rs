@@ -8,9 +8,11 @@
 //! is scarce its share. Up to its part a caller goes whenever a call may; beyond it, only where the parts of the others
 //! stay free. Who is alone is due everything.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use foldhash::HashMap;
 
 use super::book::Asker;
 
@@ -44,7 +46,7 @@ impl Turns {
     pub(super) fn new(window: Duration) -> Self {
         Self {
             window,
-            callers: HashMap::new(),
+            callers: HashMap::default(),
             now: 0.0,
         }
     }
