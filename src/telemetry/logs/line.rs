@@ -27,7 +27,7 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn new(format: Format, at: SystemTime, level: Level, target: &str) -> Self {
-        let mut out = String::with_capacity(256);
+        let mut out = String::with_capacity(512);
         let at = humantime::format_rfc3339_micros(at);
         // A String takes whatever is written to it.
         let _ = match format {
@@ -64,7 +64,9 @@ impl Line {
         if bare {
             let _ = Escaped(&mut self.out).write_str(value);
         } else {
-            self.quoted(format_args!("{value}"));
+            self.out.push('"');
+            let _ = Escaped(&mut self.out).write_str(value);
+            self.out.push('"');
         }
     }
 
@@ -74,13 +76,21 @@ impl Line {
         let _ = write!(self.out, "{value}");
     }
 
+    fn number(&mut self, name: &str, value: impl itoa::Integer) {
+        self.name(name);
+        self.out.push_str(itoa::Buffer::new().format(value));
+    }
+
     fn name(&mut self, name: &str) {
         let name = name.strip_prefix("r#").unwrap_or(name);
-        let _ = match self.format {
-            Format::Json => write!(self.out, r#","{name}":"#),
-            Format::Text { .. } if name == "message" => write!(self.out, " "),
-            Format::Text { .. } => write!(self.out, " {name}="),
+        let (before, name, after) = match self.format {
+            Format::Json => (",\"", name, "\":"),
+            Format::Text { .. } if name == "message" => (" ", "", ""),
+            Format::Text { .. } => (" ", name, "="),
         };
+        for part in [before, name, after] {
+            self.out.push_str(part);
+        }
     }
 
     fn quoted(&mut self, value: fmt::Arguments<'_>) {
@@ -100,11 +110,11 @@ impl Visit for Line {
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.plain(field.name(), value);
+        self.number(field.name(), value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.plain(field.name(), value);
+        self.number(field.name(), value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
@@ -125,12 +135,28 @@ impl Visit for Line {
     }
 }
 
+/// The bytes that need no escape, whatever follows them. 0xC2 begins the controls from U+0080 on, among others.
+const PLAIN: [bool; 256] = {
+    let mut plain = [true; 256];
+    let mut b = 0;
+    while b < 256 {
+        plain[b] = !matches!(b as u8, 0..b' ' | b'"' | b'\\' | 0x7f | 0xc2);
+        b += 1;
+    }
+    plain
+};
+
 /// Writes text as it stands within a JSON string. No character gets through that could end a line or mean something to a
 /// terminal.
 struct Escaped<'a>(&'a mut String);
 
 impl Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        // Nearly every text is to be written as it is.
+        if text.bytes().all(|b| PLAIN[usize::from(b)]) {
+            self.0.push_str(text);
+            return Ok(());
+        }
         for c in text.chars() {
             match c {
                 '"' | '\\' => self.0.extend(['\\', c]),
