@@ -167,17 +167,17 @@ fn cache_status(served: &Served) -> HeaderValue {
             stored,
             collapsed,
         } => {
-            let status = i64::from(status.as_u16());
-            let mut ours = ours()
-                .parameter(key_ref("fwd"), token_ref(fwd))
-                .parameter(key_ref("fwd-status"), integer(status));
-            if stored {
-                ours = ours.parameter(key_ref("stored"), true);
-            }
-            if collapsed {
-                ours = ours.parameter(key_ref("collapsed"), true);
-            }
-            ours
+            let stored = if stored { "; stored" } else { "" };
+            let collapsed = if collapsed { "; collapsed" } else { "" };
+            let text = [
+                "contacts-gateway; fwd=",
+                fwd,
+                "; fwd-status=",
+                status.as_str(),
+                stored,
+                collapsed,
+            ];
+            return HeaderValue::from_str(&text.concat()).unwrap_or(OURS);
         }
         How::OldAfter(name) => ours()
             .parameter(key_ref("fwd"), token_ref("stale"))
