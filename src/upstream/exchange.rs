@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH, USER_AGENT};
 use http::uri::Scheme;
-use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use tower::util::ServiceExt;
@@ -167,6 +167,9 @@ fn conclude(trace: &Span, status: Option<StatusCode>, page: &Result<Page, Error>
     }
 }
 
+const IID: HeaderName = HeaderName::from_static("iid");
+const ACCOUNT: HeaderName = HeaderName::from_static("accountid");
+
 /// The vendor's request for a page.
 fn request(settings: &Settings, fetch: &Fetch) -> Result<Request<Empty<Bytes>>, Error> {
     let uri = Uri::builder()
@@ -187,14 +190,16 @@ fn request(settings: &Settings, fetch: &Fetch) -> Result<Request<Empty<Bytes>>, 
     let mut request = Request::new(Empty::new());
     *request.uri_mut() = uri;
     let headers = request.headers_mut();
+    // Room for these, for `auth`, for `host` and for validators: a map that grows is made anew each time.
+    headers.reserve(9 + fetch.forwarded.len());
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(
         USER_AGENT,
         HeaderValue::from_static(concat!("contacts-gateway/", env!("CARGO_PKG_VERSION"))),
     );
-    headers.insert("iid", iid);
-    headers.insert("accountid", account);
+    headers.insert(IID, iid);
+    headers.insert(ACCOUNT, account);
     // A caller's word on a field goes before ours.
     for (name, _) in fetch.forwarded.iter() {
         headers.remove(name);

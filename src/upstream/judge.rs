@@ -118,7 +118,8 @@ impl<'a> Envelope<'a> {
     fn read(body: &'a [u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Fields<'a> {
-            status: String,
+            #[serde(borrow)]
+            status: Cow<'a, str>,
             #[serde(borrow)]
             message: Option<&'a RawValue>,
         }
@@ -306,9 +307,16 @@ fn initial_age(headers: &HeaderMap, at: Arrival) -> Duration {
 /// A strong tag made of the body: the first 128 bits of its SHA-256.
 fn etag(body: &[u8]) -> HeaderValue {
     use base64::Engine as _;
+    const LENGTH: usize = 22; // of 16 bytes
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body);
-    let text = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&digest.as_ref()[..16]);
-    HeaderValue::from_str(&format!("\"{text}\"")).unwrap_or(HeaderValue::from_static("\"\""))
+    let mut tag = [b'"'; LENGTH + 2];
+    let text = &mut tag[1..=LENGTH];
+    let encoded =
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode_slice(&digest.as_ref()[..16], text);
+    let tag = encoded
+        .ok()
+        .and_then(|_| HeaderValue::from_bytes(&tag).ok());
+    tag.unwrap_or(HeaderValue::from_static("\"\""))
 }
 
 #[cfg(test)]

@@ -19,13 +19,21 @@ const MINUTE: [&str; 2] = [
 ];
 const HOUR: &str = "exceeded the hourly rate limit";
 
+/// In all of them. What has it not is nearly everything, and need not be read three times.
+const SPOKEN_OF: &[u8] = b"rate limit";
+
 /// Refusals are short. What stands further in than this is somebody's data.
 pub(super) const LONGEST: usize = 16 * 1024;
 
 /// Whether an answer is a refusal. `text` is what may hold the message: of a success only its `message`, of anything
 /// else the whole body, since nobody documents where it stands.
 pub(crate) fn refusal(status: StatusCode, text: &[u8]) -> Option<Refusal> {
-    let text = String::from_utf8_lossy(&text[..text.len().min(LONGEST)]).to_ascii_lowercase();
+    let text = &text[..text.len().min(LONGEST)];
+    let spoken_of = |words: &[u8]| words.eq_ignore_ascii_case(SPOKEN_OF);
+    if !text.windows(SPOKEN_OF.len()).any(spoken_of) {
+        return (status == StatusCode::TOO_MANY_REQUESTS).then_some(Refusal::Minute);
+    }
+    let text = String::from_utf8_lossy(text).to_ascii_lowercase();
     if text.contains(HOUR) {
         Some(Refusal::Hour)
     } else if status == StatusCode::TOO_MANY_REQUESTS || MINUTE.iter().any(|m| text.contains(m)) {
