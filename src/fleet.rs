@@ -213,6 +213,11 @@ impl Fleet {
         })))
     }
 
+    /// Whether there is nobody to share with, whatever happens.
+    pub fn is_alone(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// How it stands.
     pub fn standing(&self) -> Standing {
         let shared = self.0.as_deref().map(|member| &member.shared);

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared, ready};
-use tokio::sync::oneshot;
+use futures_util::future::{BoxFuture, ready};
+use tokio::sync::{SetOnce, oneshot};
 use tokio_util::task::TaskTracker;
 use tower::Service;
 use tower::util::ServiceExt;
@@ -59,7 +59,7 @@ pub(super) type Desk = Arc<allowance::Desk<Name, Flight>>;
 #[derive(Clone, Debug)]
 pub struct Flight {
     ticket: Arc<Ticket>,
-    landing: Shared<oneshot::Receiver<Landing>>,
+    landing: Arc<SetOnce<Landing>>,
     trail: Option<Trail>,
 }
 
@@ -207,14 +207,29 @@ impl Flight {
         if let Some(trail) = &self.trail {
             span.link(trail);
         }
-        // The sender is dropped unused only if the fetch panicked.
-        let landing = self.landing.await.unwrap_or(Err(Error::Internal));
+        let landing = self.landing.wait().await.clone();
         let landed = landing.inspect_err(|failure| span.fail(failure.name()))?;
         Ok(Fetched {
             page: landed.page,
             stored: landed.stored,
             collapsed: collapsed || landed.elsewhere,
         })
+    }
+}
+
+/// Tells all who wait for a fetch what it came to.
+struct Land(Arc<SetOnce<Landing>>);
+
+impl Land {
+    fn tell(self, landing: Landing) {
+        let _ = self.0.set(landing);
+    }
+}
+
+impl Drop for Land {
+    fn drop(&mut self) {
+        // It was told, unless the fetch panicked.
+        let _ = self.0.set(Err(Error::Internal));
     }
 }
 
@@ -256,6 +271,9 @@ where
 
     /// A page that another replica has fetched, newer than the one in memory.
     pub async fn look(&self, read: &Read, known: Option<&Arc<Entry>>) -> Option<Arc<Entry>> {
+        if self.0.lookups.fleet.is_alone() {
+            return None;
+        }
         let name = (read.key.clone(), read.forwarded.clone());
         let way = self.0.ways.0.load_full()?;
         self.0.lookups.look(&name, known, &way.rules).await
@@ -290,13 +308,14 @@ where
         let cause = traces::current();
         Box::new(move |go, id| {
             let (wanted, way) = (wanted()?, this.0.ways.0.load_full()?);
-            let (land, landing) = oneshot::channel();
+            let landing = Arc::default();
+            let land = Land(Arc::clone(&landing));
             let ticket = Arc::new(this.0.lookups.store.ticket(&wanted.key.list));
             let refresh = wanted.reason == Reason::Refresh;
             let span = this.0.traces.fetch(cause.as_ref(), refresh);
             let flight = Flight {
                 ticket: ticket.clone(),
-                landing: landing.shared(),
+                landing,
                 trail: span.trail().cloned(),
             };
             let tasks = this.0.tasks.clone();
@@ -312,24 +331,31 @@ where
         desk: Desk,
         (go, id): (Go, u64),
         ticket: Arc<Ticket>,
-        land: oneshot::Sender<Landing>,
+        land: Land,
     ) {
-        let (key, sent) = wanted.name();
+        let name = wanted.name();
+        let (key, sent) = &name;
         // Ends the flight when this is dropped, after the page is stored: whoever finds no flight finds the page.
         let mut aloft = Aloft {
             desk: &desk,
-            name: &(key.clone(), sent.clone()),
+            name: &name,
             id,
             known: wanted.known.as_deref(),
             fetched: false,
         };
-        let (call, grant) = match self.own_call(&way.rules, &wanted, &desk, go).await {
+        let own = match go {
+            Go::Call(call, grant) => Ok((call, grant)),
+            // What has to do with other replicas is boxed: it is far larger than the rest of a fetch, all of which is moved
+            // several times before it begins.
+            Go::Elsewhere(_) => Box::pin(self.own_call(&way.rules, &wanted, &desk, go)).await,
+        };
+        let (call, grant) = match own {
             Ok(call) => call,
             // It was for another replica to make.
             Err(landing) => {
                 aloft.fetched = landing.is_ok();
                 drop(aloft);
-                let _ = land.send(landing);
+                land.tell(landing);
                 return;
             }
         };
@@ -353,19 +379,19 @@ where
         let landing = way.upstream.clone().oneshot(fetch).await.map(|page| {
             let page = Arc::new(page);
             let debt = desk.open_debt();
-            let kept = Entry::of(page.clone(), &sent, wanted.authorized, &way.rules, debt);
+            let kept = Entry::of(page.clone(), sent, wanted.authorized, &way.rules, debt);
             let stored = match kept.filter(|_| !wanted.no_store) {
                 Some(kept) => {
                     let kept = kept.of_version(start.version);
                     let kept_for = kept.terms.limits(&way.rules.settings).kept;
                     share = Share::Page(kept.page.clone(), kept_for);
-                    ticket.store(&key, kept, &sent, wanted.known.as_ref())
+                    ticket.store(key, kept, sent, wanted.known.as_ref())
                 }
                 // Neither a failure nor a caller's wish says anything about the page that is in memory.
                 None if page.status.is_server_error() || wanted.no_store => false,
                 None => {
                     share = Share::Gone;
-                    ticket.discard(&key);
+                    ticket.discard(key);
                     false
                 }
             };
@@ -386,9 +412,10 @@ where
         if refused && wanted.known.is_none() && wanted.reason == Reason::Miss {
             self.once_more(&desk, wanted);
         }
-        // Nobody may be left to hear of it.
-        let _ = land.send(landing);
-        self.share((key, sent), authorized, share, start).await;
+        land.tell(landing);
+        if !self.0.lookups.fleet.is_alone() {
+            Box::pin(self.share(name, authorized, share, start)).await;
+        }
     }
 
     /// Tells the other replicas what came of a fetch, after those who wait here.

@@ -40,9 +40,9 @@ where
     }
 
     fn call(&mut self, fetch: Fetch) -> Self::Future {
-        let inner = self.inner.clone();
+        let mut inner = self.inner.clone();
         Box::pin(async move {
-            let page = inner.clone().oneshot(fetch.clone()).await;
+            let page = inner.ready().await?.call(fetch.clone()).await;
             if fetch.redial || !matches!(page, Err(Error::ConnectionLost)) {
                 return page;
             }

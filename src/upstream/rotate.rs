@@ -54,7 +54,7 @@ where
         let Self {
             credentials,
             clock,
-            inner,
+            mut inner,
         } = self.clone();
         Box::pin(async move {
             let list = fetch.key.list.clone();
@@ -64,7 +64,7 @@ where
             let now = clock.now();
             fetch.by = credential.first(now);
             fetch.spare = credential.second(fetch.by, now).is_some();
-            let page = inner.clone().oneshot(fetch.clone()).await;
+            let page = inner.ready().await?.call(fetch.clone()).await;
             if !matches!(page, Err(Error::CredentialsRefused)) {
                 return page;
             }
