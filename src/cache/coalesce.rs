@@ -374,9 +374,12 @@ where
             redial: false,
             permit,
         };
-        traces::note("contacts_gateway.reason", || fetch.reason());
+        let reason = fetch.reason();
         let mut share = Share::Nothing(UNKEPT);
-        let landing = way.upstream.clone().oneshot(fetch).await.map(|page| {
+        let answer = way.upstream.clone().oneshot(fetch).await;
+        // Not before: only then is it known whether somebody joined who is followed.
+        traces::note("contacts_gateway.reason", || reason);
+        let landing = answer.map(|page| {
             let page = Arc::new(page);
             let debt = desk.open_debt();
             let kept = Entry::of(page.clone(), sent, wanted.authorized, &way.rules, debt);

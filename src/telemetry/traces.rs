@@ -4,7 +4,7 @@
 //! `tracing-opentelemetry` makes one of OpenTelemetry's. Its subscriber is each gateway's own: nothing of it is global, and
 //! events, which go to the log, do not come by it. Two decisions are ours: whether a request is followed is decided before
 //! anything is made for it, so that the others cost one random number; and a fetch, which belongs to nobody, is kept for the
-//! collector if any of those who waited for it is followed, even one who came late.
+//! collector if any of those who waited for it is followed, even one who came late: until then its span is not made (`sketch`).
 //!
 //! The span of what is under way is [`Span::around`] a future: while that is polled, whatever it calls can [`note`] something
 //! on the span, make a [`child`] of it, or tell where it is ([`current()`], [`current_ids`]).
@@ -26,13 +26,15 @@ mod current;
 mod export;
 mod layer;
 mod settings;
+mod sketch;
 
-pub use current::{Ids, child, current, current_ids, fail, note};
+pub use current::{Ids, child, child_since, current, current_ids, fail, is_followed, note};
 pub use settings::{Endpoint, OpenTelemetry, Ratio};
 
 use self::context::Parent;
 use self::export::Outlet;
 use self::settings::Sampler;
+use self::sketch::Sketch;
 use super::metrics::Metrics;
 use super::{Now, Settings};
 
@@ -52,6 +54,7 @@ struct Exporting {
     /// What a trace begins in: it holds the [`Dispatch`] that makes spans, and so does whatever comes of it.
     root: Context,
     outlet: Outlet,
+    now: Now,
 }
 
 /// A piece of work, which ends when this is dropped. Most are none at all, and cost nothing.
@@ -83,8 +86,8 @@ impl Traces {
         }
         let exporting = plan.map(|plan| {
             let outlet = Outlet::open(plan, metrics);
-            let root = Context::new().with_value(layer::dispatch(outlet.clone(), now));
-            Exporting { root, outlet }
+            let root = Context::new().with_value(layer::dispatch(outlet.clone(), now.clone()));
+            Exporting { root, outlet, now }
         });
         Self(Some(Arc::new(Tracing {
             sampler: settings.sampler(),
@@ -132,14 +135,20 @@ impl Traces {
             return Span::NONE;
         };
         let parent = cause.filter(|_| !refresh);
-        let Some(Exporting { root, .. }) = &tracing.exporting else {
+        let Some(Exporting { root, now, .. }) = &tracing.exporting else {
             return parent.map_or(Span::NONE, |trail| Span::passing(trail.0.clone()));
         };
+        let followed = cause.is_some_and(Trail::is_followed);
+        // The vendor is told of the fetch whether it is followed or not, so it needs its name.
+        if !followed && !tracing.propagate {
+            let sketch = Sketch::new(root.clone(), now().1);
+            return Span::passing(Context::new().with_value(sketch));
+        }
         let mut within = match parent {
             Some(trail) => root.with_remote_span_context(trail.place()),
             None => root.clone(),
         };
-        if !cause.is_some_and(Trail::is_followed) {
+        if !followed {
             within = within.with_value(Joined::default());
         }
         let span = Span::within(within, || info_span!("fetch"));
@@ -167,6 +176,14 @@ impl Trail {
     /// Adds the fields that tell the next one where this is: never baggage.
     pub fn propagate(&self, headers: &mut HeaderMap) {
         context::inject(&self.place(), self.is_sampled(), headers);
+    }
+
+    /// Looks at the context that the span is in; not at all where it is not made.
+    fn look<T>(&self, look: impl FnOnce(&Context) -> T) -> Option<T> {
+        match self.0.get::<Sketch>() {
+            Some(sketch) => sketch.made().map(|Trail(context)| look(&context)),
+            None => Some(look(&self.0)),
+        }
     }
 
     fn place(&self) -> SpanContext {
@@ -224,15 +241,15 @@ impl Span {
 
     /// Says something about the work.
     pub fn note(&self, key: &'static str, value: impl Into<Value>) {
-        if let Some(Trail(context)) = self.trail() {
-            noted(context, key, value);
+        if let Some(trail) = self.trail() {
+            trail.look(|context| noted(context, key, value));
         }
     }
 
     /// Says that the work failed: OpenTelemetry's `error.type`, of which there are few.
     pub fn fail(&self, error: impl Into<Value>) {
-        if let Some(Trail(context)) = self.trail() {
-            failed(context, error);
+        if let Some(trail) = self.trail() {
+            trail.look(|context| failed(context, error));
         }
     }
 
@@ -242,12 +259,20 @@ impl Span {
         let Some(Live { trail, span }) = &self.0 else {
             return;
         };
-        if let Some(Joined(joined)) = to.0.get().filter(|_| trail.is_followed()) {
-            joined.store(true, Relaxed);
+        if trail.is_followed() {
+            if let Some(Joined(joined)) = to.0.get() {
+                joined.store(true, Relaxed);
+            }
+            if let Some(sketch) = to.0.get::<Sketch>() {
+                sketch.make();
+            }
         }
-        if to.is_recorded() {
-            span.add_link(to.place());
-        }
+        to.look(|context| {
+            let to = Trail(context.clone());
+            if to.is_recorded() {
+                span.add_link(to.place());
+            }
+        });
     }
 }
 
@@ -262,6 +287,9 @@ fn failed(context: &Context, error: impl Into<Value>) {
 
 impl Drop for Live {
     fn drop(&mut self) {
+        if let Some(sketch) = self.trail.0.get::<Sketch>() {
+            return sketch.end();
+        }
         // What nobody wants to see ends all the same, but out of the outlet's sight.
         let _unseen = (!self.trail.is_sampled()).then(Context::enter_telemetry_suppressed_scope);
         self.span = tracing::Span::none();

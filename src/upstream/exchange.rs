@@ -81,13 +81,17 @@ where
         } = self.clone();
         Box::pin(async move {
             let mut request = request(&settings, &fetch)?;
-            let trace = traces::child(|| describe(&settings, &fetch));
+            let describe = || describe(&settings, &fetch);
+            let mut trace = match settings.propagate_trace || traces::is_followed() {
+                true => traces::child(describe),
+                false => Span::default(),
+            };
             if let Some(trail) = trace.trail().filter(|_| settings.propagate_trace) {
                 trail.propagate(request.headers_mut());
             }
             // The vendor sends nothing ahead that would be of use to anybody.
             let ahead = settings.accept_any_body.then(|| overhear(&mut request));
-            let asked_at = clock.now();
+            let (asked_at, began) = clock.both();
             let mut status = None;
             let answer = async {
                 let answer = inner.oneshot(request).await?;
@@ -124,6 +128,10 @@ where
             }
             if let (Ok(page), Some(ahead)) = (&mut page, ahead) {
                 page.ahead = ahead.take();
+            }
+            // Somebody may have joined who is followed.
+            if trace.is_none() {
+                trace = traces::child_since(began, describe);
             }
             metrics.upstream_call(fetch.reason(), status, outcome(&page), took);
             conclude(&trace, status, &page);

@@ -1,9 +1,12 @@
 //! The span of what is under way: while work is done, OpenTelemetry's current context is its span's.
 
+use std::time::SystemTime;
+
 use opentelemetry::trace::{FutureExt, TraceContextExt};
 use opentelemetry::{Context, Value};
 
-use super::{Span, Trail, failed, noted};
+use super::sketch::Sketch;
+use super::{Span, Trail, failed, layer, noted};
 
 /// The names of where the current work is in its trace, as log lines carry them: hexadecimal, lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +48,28 @@ pub fn child(describe: impl FnOnce() -> tracing::Span) -> Span {
     current().map_or(Span::NONE, |Trail(context)| Span::within(context, describe))
 }
 
+/// Whether somebody follows the current work.
+pub fn is_followed() -> bool {
+    current().is_some_and(|trail| trail.is_followed())
+}
+
+/// A part of the current work that began then, if somebody follows that by now. For work which nobody may ever follow: what
+/// is made for nothing is as dear as what is made for somebody.
+pub fn child_since(began: SystemTime, describe: impl FnOnce() -> tracing::Span) -> Span {
+    match is_followed() {
+        true => layer::at(began, || child(describe)),
+        false => Span::NONE,
+    }
+}
+
 fn of_current<T>(look: impl FnOnce(&Context) -> T) -> Option<T> {
-    Context::map_current(|context| context.has_active_span().then(|| look(context)))
+    Context::map_current(|context| match context.has_active_span() {
+        true => Some(look(context)),
+        false => context
+            .get::<Sketch>()?
+            .made()
+            .map(|Trail(context)| look(&context)),
+    })
 }
 
 impl Span {

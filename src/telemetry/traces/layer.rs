@@ -1,7 +1,8 @@
 //! Hides how spans of `tracing`'s become OpenTelemetry's: a subscriber for them alone, and times by our clock.
 
+use std::cell::Cell;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::{SpanBuilder, Tracer, TracerProvider};
 use opentelemetry::{Context, InstrumentationScope};
@@ -40,6 +41,19 @@ pub(super) fn dispatch(outlet: Outlet, now: Now) -> Dispatch {
     Dispatch::new(spans)
 }
 
+thread_local! {
+    /// When what is made now began, where that was not now.
+    static BEGAN: Cell<Option<SystemTime>> = const { Cell::new(None) };
+}
+
+/// What is made here began then.
+pub(super) fn at<T>(began: SystemTime, make: impl FnOnce() -> T) -> T {
+    BEGAN.set(Some(began));
+    let made = make();
+    BEGAN.set(None);
+    made
+}
+
 /// What spans begin or end by. OpenTelemetry's own clock is the machine's, which nobody else here reads.
 struct Timed<T>(T, Now);
 
@@ -48,7 +62,7 @@ impl Tracer for Timed<SdkTracer> {
 
     fn build_with_context(&self, builder: SpanBuilder, parent: &Context) -> Span {
         let Self(tracer, now) = self;
-        let (_, date) = now();
+        let date = BEGAN.get().unwrap_or_else(|| now().1);
         tracer.build_with_context(builder.with_start_time(date), parent)
     }
 }

@@ -119,15 +119,21 @@ async fn whoever_is_followed_sees_the_fetch_even_of_somebody_who_is_not() {
             (traced.world.vendor.calls() == 1).then_some(())
         })
         .await;
+        traced.world.hand.forward(Duration::from_secs(2));
         let other = "00-11111111111111111111111111111111-2222222222222222-01";
         traced.get_in("cl-n6-a", other).await
     };
     futures_util::future::join(first, second).await;
     let spans = traced.spans().await;
     let (fetch, call) = (spans.the("fetch"), spans.of(Kind::Client));
-    assert_eq!(spans.the("wait for a fetch").links, [fetch.place()]);
+    let wait = spans.the("wait for a fetch");
+    assert_eq!(wait.links, [fetch.place()]);
     assert_eq!(call.parent, fetch.id);
     assert_eq!(fetch.parent, "", "nobody above it is seen");
+    assert_eq!(fetch.says("contacts_gateway.reason"), "miss");
+    assert_eq!(call.says("http.response.status_code"), "200");
+    let took = [fetch, call, wait].map(|span| span.nanoseconds / 1_000_000_000);
+    assert_eq!(took, [2, 2, 0], "from when they began, seen or not");
     assert_eq!(spans.requests().len(), 1);
 }
 
