@@ -194,21 +194,19 @@ pub struct PageKey {
 impl PageKey {
     /// The vendor's path and query for this page. Equal keys have equal targets, different keys different ones.
     pub fn target(&self) -> String {
-        use fmt::Write as _;
         let (stream, list, account) = (self.list.stream(), self.list.list(), self.list.account());
         let prefix = self.api.prefix();
-        let mut target = format!(
-            "{prefix}/{stream}/campaign/contactList/{list}/getAllContacts?accountId={account}"
-        );
-        // Writing to a String cannot fail.
+        let mut target = String::with_capacity(256);
+        target.extend([prefix, "/", stream, "/campaign/contactList/", list]);
+        target.extend(["/getAllContacts?accountId=", account]);
         if self.skip > 0 {
-            let _ = write!(target, "&skip={}", self.skip);
+            target.extend(["&skip=", itoa::Buffer::new().format(self.skip)]);
         }
         if let Some(limit) = self.limit {
-            let _ = write!(target, "&limit={limit}");
+            target.extend(["&limit=", itoa::Buffer::new().format(limit.get())]);
         }
         if let Some(extra) = &self.extra {
-            let _ = write!(target, "&{extra}");
+            target.extend(["&", extra]);
         }
         target
     }

@@ -419,11 +419,20 @@ impl Limit {
     fn first_in_window(&self, now: Instant) -> usize {
         let window = self.settings.window;
         let gone = |sent: &Sent| now.saturating_duration_since(sent.at) >= window;
-        // Most often none is: those that were went when the latest was sent.
-        match self.log.front().is_some_and(gone) {
-            true => self.log.partition_point(gone),
-            false => 0,
+        // From the front in longer and longer steps: what left before the latest was sent is no longer there.
+        let mut step = 1;
+        while self.log.get(step - 1).is_some_and(gone) {
+            step *= 2;
         }
+        let (mut low, mut high) = (step / 2, step.min(self.log.len()));
+        while low < high {
+            let middle = low.midpoint(high);
+            match gone(&self.log[middle]) {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        low
     }
 
     /// When the first of the calls in the window leaves it.
