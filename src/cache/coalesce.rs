@@ -382,7 +382,9 @@ where
         let landing = answer.map(|page| {
             let page = Arc::new(page);
             let debt = desk.open_debt();
-            let kept = Entry::of(page.clone(), sent, wanted.authorized, &way.rules, debt);
+            let shapes = &self.0.lookups.store.shapes;
+            let authorized = wanted.authorized;
+            let kept = Entry::of(page.clone(), sent, authorized, &way.rules, debt, shapes);
             let stored = match kept.filter(|_| !wanted.no_store) {
                 Some(kept) => {
                     let kept = kept.of_version(start.version);

@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use http::header::{EXPIRES, LAST_MODIFIED};
+use http::header::{CACHE_CONTROL, EXPIRES, LAST_MODIFIED};
 use http::{HeaderName, StatusCode};
 
 use super::Settings;
@@ -201,7 +201,7 @@ impl Told {
     fn by(page: &Page) -> Self {
         let mut told = Self::default();
         let (mut max_age, mut shared_max_age) = (None, None);
-        for (name, argument) in cache_control(&page.headers) {
+        for (name, argument) in cache_control(page.fields.get_all(CACHE_CONTROL)) {
             let seconds = || argument.as_deref().and_then(delta_seconds);
             // Section 4.2.1: of several the first counts, and what cannot be read is stale.
             let age = || Some(seconds().unwrap_or_default());
@@ -232,7 +232,7 @@ impl Told {
 
 /// Section 5.3: `Expires` less `Date`. What is no date, or more than one, is past.
 fn expires(page: &Page) -> Option<Duration> {
-    let mut lines = page.headers.get_all(EXPIRES).iter();
+    let mut lines = page.fields.get_all(EXPIRES);
     let (first, second) = (lines.next()?, lines.next());
     let date = first.to_str().ok().and_then(http_date);
     let left = date
@@ -243,7 +243,7 @@ fn expires(page: &Page) -> Option<Duration> {
 
 /// Section 4.2.2: a tenth of the time since the page was modified, a day at most, where a guess is allowed.
 fn heuristic(page: &Page, told: &Told) -> Option<Duration> {
-    let modified = page.headers.get(LAST_MODIFIED)?.to_str().ok()?;
+    let modified = page.fields.get(LAST_MODIFIED)?.to_str().ok()?;
     let since = page.date.duration_since(http_date(modified)?).ok()?;
     let a_day = Duration::from_secs(86_400);
     guessable(page, told).then(|| (since / 10).min(a_day))
@@ -261,7 +261,7 @@ fn guessable(page: &Page, told: &Told) -> bool {
 
 /// The fields that may not be kept: those that `private` and `no-cache` name (sections 5.2.2.4 and 5.2.2.7).
 pub fn withheld(page: &Page) -> Vec<HeaderName> {
-    cache_control(&page.headers)
+    cache_control(page.fields.get_all(CACHE_CONTROL))
         .filter(|(name, _)| matches!(name.as_str(), "private" | "no-cache"))
         .filter_map(|(_, names)| names)
         .flat_map(|names| {

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use foldhash::{HashMap, HashSet};
-use http::HeaderMap;
 use moka::Expiry;
 use moka::notification::RemovalCause;
 use moka::sync::Cache;
@@ -16,19 +15,21 @@ use moka::sync::Cache;
 use super::Settings;
 use super::policy::{self, Rules, Terms};
 use super::vary::Selection;
-use crate::contacts::{Forget, Forwarded, ListKey, Page, PageKey};
+use crate::contacts::{Forget, Forwarded, ListKey, Page, PageKey, Shapes};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::allowance::Debt;
 
 /// What one entry costs beyond its texts, fields and body: moka's own, the page's, and its place in the list's set.
 /// Measured, as what thousands of empty pages add to a process.
-const OVERHEAD: usize = 1_900;
+const OVERHEAD: usize = 1_700;
 
 /// The pages in memory. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Store {
     pages: Cache<PageKey, Kept, foldhash::quality::RandomState>,
     settings: Arc<ArcSwap<Settings>>,
+    /// Those of the pages' fields.
+    pub shapes: Arc<Shapes>,
     shelves: Arc<Mutex<HashMap<ListKey, Shelf>>>,
     /// Keys that moka dropped of itself and that are still on their shelves. moka tells of them in the middle of its
     /// other work, when the shelves may be locked.
@@ -56,13 +57,15 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The entry for a page that answered a request with these fields; nothing where a page must not be kept.
+    /// The entry for a page that answered a request with these fields; nothing where a page must not be kept. `shapes`: of
+    /// what it is to be kept with.
     pub fn of(
         page: Arc<Page>,
         sent: &Forwarded,
         authorized: bool,
         rules: &Rules,
         debt: Arc<Debt>,
+        shapes: &Shapes,
     ) -> Option<Self> {
         let terms = Terms::of(&page, authorized, rules.upstream)?;
         let selection = Selection::of(&page, sent)?;
@@ -70,7 +73,7 @@ impl Entry {
             return None;
         }
         Some(Self {
-            page: kept(&page),
+            page: kept(&page, shapes),
             terms,
             debt,
             version: 0,
@@ -84,14 +87,19 @@ impl Entry {
     }
 }
 
-/// The page as it may be kept. A clone, because of a map with room to spare only a clone has none.
-fn kept(page: &Page) -> Arc<Page> {
+/// The page as it may be kept.
+fn kept(page: &Page, shapes: &Shapes) -> Arc<Page> {
     let mut page = page.clone();
     page.ahead = Vec::new();
-    for name in policy::withheld(&page) {
-        page.headers.remove(name);
+    let withheld = policy::withheld(&page);
+    if !withheld.is_empty() {
+        let mut fields = page.fields.to_map();
+        for name in withheld {
+            fields.remove(name);
+        }
+        page.fields = fields.into();
     }
-    page.make_places();
+    page.fields.share(shapes);
     Arc::new(page)
 }
 
@@ -139,6 +147,7 @@ impl Store {
         Self {
             pages,
             settings,
+            shapes: Arc::default(),
             shelves: Arc::default(),
             dropped,
         }
@@ -363,14 +372,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn weight(key: &PageKey, page: &Page) -> usize {
     let key = key.list.as_str().len() + key.extra.as_ref().map_or(0, |extra| extra.len());
-    OVERHEAD + key + fields(&page.headers) + page.body.len()
-}
-
-fn fields(headers: &HeaderMap) -> usize {
-    headers
-        .iter()
-        .map(|(name, value)| 104 + name.as_str().len() + value.len())
-        .sum()
+    OVERHEAD + key + page.fields.size() + page.body.len()
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ pub(crate) fn page(body: &str, fields: &[(&'static str, &'static str)]) -> Page 
     }
     Page {
         status: StatusCode::OK,
-        headers,
+        fields: headers.into(),
         body: Bytes::copy_from_slice(body.as_bytes()),
         received_at,
         date,

@@ -3,10 +3,10 @@
 //! Only fields that are sent on to the vendor can make a difference, so a `Vary` that names any other says nothing. Values
 //! are compared in a normal form, so that spellings of one wish share one page.
 
+use http::HeaderName;
 use http::header::{ACCEPT_LANGUAGE, CONTENT_LANGUAGE, VARY};
-use http::{HeaderMap, HeaderName};
 
-use crate::contacts::{Forwarded, Page};
+use crate::contacts::{Fields, Forwarded, Page};
 
 /// What a request must have sent to be answered with a page. Most pages ask for nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,7 +20,7 @@ impl Selection {
     /// have.
     pub(super) fn of(page: &Page, sent: &Forwarded) -> Option<Self> {
         let mut fields = Vec::new();
-        for name in names(&page.headers) {
+        for name in names(&page.fields) {
             if name == "*" {
                 return None;
             }
@@ -29,7 +29,7 @@ impl Selection {
                 fields.push((name, value));
             }
         }
-        let language = page.headers.get(CONTENT_LANGUAGE);
+        let language = page.fields.get(CONTENT_LANGUAGE);
         Some(Self {
             fields,
             language: language
@@ -54,8 +54,8 @@ impl Selection {
 }
 
 /// The names in `Vary`, of all its lines.
-fn names(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let lines = headers.get_all(VARY).iter();
+fn names(fields: &Fields) -> impl Iterator<Item = &str> {
+    let lines = fields.get_all(VARY);
     lines
         // What is not text names no field that we would send, but might be a star.
         .flat_map(|line| line.to_str().unwrap_or("*").split(','))
@@ -97,7 +97,7 @@ fn weight(item: &str) -> u32 {
 mod tests {
     use std::time::Duration;
 
-    use http::{HeaderValue, StatusCode};
+    use http::{HeaderMap, HeaderValue, StatusCode};
 
     use super::*;
     use crate::clock::Clock;
@@ -110,7 +110,7 @@ mod tests {
         }
         Page {
             status: StatusCode::OK,
-            headers,
+            fields: headers.into(),
             body: bytes::Bytes::new(),
             received_at,
             date,

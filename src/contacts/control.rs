@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::header::{CACHE_CONTROL, PRAGMA};
+use http::{HeaderMap, HeaderValue};
 
 /// What a caller's `Cache-Control` asks: RFC 9111 section 5.2.1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Directives {
                 .any(|value| directives(value.as_bytes()).any(|(name, _)| name == "no-cache"));
             return asked;
         }
-        for (name, argument) in cache_control(headers) {
+        for (name, argument) in cache_control(headers.get_all(CACHE_CONTROL)) {
             let seconds = argument.as_deref().and_then(delta_seconds);
             match name.as_str() {
                 "only-if-cached" => asked.only_if_cached = true,
@@ -60,12 +60,12 @@ impl Directives {
     }
 }
 
-/// Every directive of a message's `Cache-Control`, names in lower case, arguments without their quotes.
-pub fn cache_control(headers: &HeaderMap) -> impl Iterator<Item = (String, Option<String>)> {
-    headers
-        .get_all(CACHE_CONTROL)
-        .iter()
-        .flat_map(|value| directives(value.as_bytes()))
+/// Every directive of a message's `Cache-Control`, of all its lines, names in lower case, arguments without their quotes.
+pub fn cache_control<'a>(
+    lines: impl IntoIterator<Item = &'a HeaderValue>,
+) -> impl Iterator<Item = (String, Option<String>)> {
+    let lines = lines.into_iter();
+    lines.flat_map(|line| directives(line.as_bytes()))
 }
 
 /// `delta-seconds` of RFC 9111 section 1.2.2: digits only; what is too large to count is very long.

@@ -17,7 +17,7 @@ use super::failure::Failure;
 use super::soon::Soon;
 use super::{Attempt, Body};
 use crate::cache::{Answer, How, Served};
-use crate::contacts::{Ask, Interim, Own, http_date, opaque};
+use crate::contacts::{Ask, Fields, Interim, Own, http_date, opaque};
 use crate::error::Error;
 
 /// RFC 9110 section 15.4.5: what a 304 says of what a 200 would have said.
@@ -90,19 +90,13 @@ where
 
 fn page(served: &Served, conditions: &Conditions) -> Response<Body> {
     let page = &served.page;
-    let held_back = page.status == StatusCode::OK && conditions.hold_back(&page.headers);
-    let mut headers = match held_back {
-        false => page.headers.clone(),
-        true => told_of_what_is_held_back(&page.headers),
-    };
+    let held_back = page.status == StatusCode::OK && conditions.hold_back(&page.fields);
+    let mut headers = page.fields.answer();
+    if held_back {
+        reduce_to_what_is_told(&mut headers);
+    }
     Own::Age.set(&mut headers, number(served.age.as_secs()));
     Own::CacheStatus.set(&mut headers, cache_status(served));
-    let said = |page: &HeaderMap| page.contains_key(CACHE_CONTROL) || page.contains_key(EXPIRES);
-    if Own::CacheControl.place(&mut headers).is_some() || !said(&headers) {
-        // Personal data, and the vendor says nothing: no cache beyond this one should keep or guess.
-        let value = HeaderValue::from_static("private, no-cache");
-        Own::CacheControl.set(&mut headers, value);
-    }
     let mut response = Response::new(Body::default());
     *response.headers_mut() = headers;
     if held_back {
@@ -120,15 +114,13 @@ fn page(served: &Served, conditions: &Conditions) -> Response<Body> {
     response
 }
 
-fn told_of_what_is_held_back(page: &HeaderMap) -> HeaderMap {
-    let mut told = HeaderMap::with_capacity(page.len());
-    for (name, value) in page {
-        // What is empty is a place.
-        if TOLD_OF_WHAT_IS_HELD_BACK.contains(name) && !value.is_empty() {
-            told.append(name.clone(), value.clone());
-        }
+/// Takes out what a 304 does not say.
+fn reduce_to_what_is_told(headers: &mut HeaderMap) {
+    let told = |name| TOLD_OF_WHAT_IS_HELD_BACK.contains(name) || Own::has(name);
+    let others: Vec<_> = headers.keys().filter(|name| !told(name)).cloned().collect();
+    for name in others {
+        headers.remove(name);
     }
-    told
 }
 
 fn forgotten(n: u64) -> Response<Body> {
@@ -210,7 +202,7 @@ impl Conditions {
     }
 
     /// Whether the caller has the page already.
-    fn hold_back(&self, page: &HeaderMap) -> bool {
+    fn hold_back(&self, page: &Fields) -> bool {
         if !self.none_match.is_empty() {
             let tag = page.get(ETAG).map(HeaderValue::as_bytes);
             let matches = |value: &HeaderValue| {
@@ -262,7 +254,7 @@ mod tests {
     fn cache_status_is_what_rfc_9211_writes() {
         let page = Arc::new(Page {
             status: StatusCode::OK,
-            headers: HeaderMap::new(),
+            fields: HeaderMap::new().into(),
             body: bytes::Bytes::new(),
             received_at: crate::clock::Clock::system().now(),
             date: SystemTime::UNIX_EPOCH,
@@ -318,7 +310,7 @@ mod tests {
         let held = |name: HeaderName, value: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(name, HeaderValue::from_static(value));
-            Conditions::of(&headers).hold_back(&page)
+            Conditions::of(&headers).hold_back(&page.clone().into())
         };
         for (value, want) in [
             ("\"a,b\"", true),

@@ -145,7 +145,7 @@ fn text(copy: &Copy) -> Vec<u8> {
     text.push(u8::from(page.tagged_here) | u8::from(copy.authorized) << 1);
     text.extend_from_slice(&(page.initial_age.as_millis() as u64).to_be_bytes());
     text.extend_from_slice(&date.as_secs().to_be_bytes());
-    fields(page.headers.iter(), page.headers.len(), &mut text);
+    fields(page.fields.iter(), page.fields.len(), &mut text);
     fields(
         copy.sent.iter().map(|(name, value)| (name, value)),
         copy.sent.len(),
@@ -183,7 +183,7 @@ fn parse(text: &[u8], clock: &Clock, old: Duration, version: u64) -> Option<Copy
     text.fields(|name, value| sent.push((name, value)))?;
     let page = Page {
         status,
-        headers,
+        fields: headers.into(),
         body: Bytes::copy_from_slice(text.0),
         received_at: clock.now(),
         date: UNIX_EPOCH

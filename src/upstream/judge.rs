@@ -174,7 +174,7 @@ fn page(answer: Response<Bytes>, any_body: bool, at: Arrival) -> Page {
     }
     Page {
         status: head.status,
-        headers,
+        fields: headers.into(),
         body,
         received_at: at.received_at,
         date,
@@ -213,7 +213,7 @@ fn revalidated(
     ] {
         anew.remove(name);
     }
-    let mut headers = known.headers.clone();
+    let mut headers = known.fields.to_map();
     for name in anew.keys() {
         headers.remove(name);
     }
@@ -221,7 +221,7 @@ fn revalidated(
         headers.append(name, value.clone());
     }
     Ok(Page {
-        headers,
+        fields: headers.into(),
         received_at: at.received_at,
         date,
         initial_age: initial_age(answer.headers(), at),
@@ -259,9 +259,7 @@ pub(super) fn passed(sent: &HeaderMap, any_body: bool) -> HeaderMap {
     };
     let mut headers = HeaderMap::with_capacity(8);
     for (name, value) in sent.iter().filter(|(name, _)| kept(name)) {
-        // A copy: as it came it is a part of what was read off the connection, all of which stays for as long as it does.
-        let copy = HeaderValue::from_bytes(value.as_bytes());
-        headers.append(name, copy.unwrap_or_else(|_| value.clone()));
+        headers.append(name, value.clone());
     }
     headers
 }

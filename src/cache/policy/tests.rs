@@ -38,7 +38,7 @@ fn page(status: u16, fields: &[(&'static str, &'static str)]) -> Page {
     }
     Page {
         status: StatusCode::from_u16(status).unwrap(),
-        headers,
+        fields: headers.into(),
         body: bytes::Bytes::new(),
         received_at: Clock::system().now(),
         date: http_date(DATE).unwrap_or(SystemTime::UNIX_EPOCH),

@@ -108,7 +108,15 @@ fn pages_are_kept_for_as_long_as_changed_settings_say() {
         let mut page = page(list, &[]);
         page.initial_age = Duration::from_secs(hours * 3_600);
         let sent = Forwarded::default();
-        let entry = Entry::of(Arc::new(page), &sent, false, &rules(), Arc::default()).unwrap();
+        let entry = Entry::of(
+            Arc::new(page),
+            &sent,
+            false,
+            &rules(),
+            Arc::default(),
+            &Shapes::default(),
+        )
+        .unwrap();
         let key = test_pages::key(list);
         assert!(store.ticket(&key.list).store(&key, entry, &sent, None));
     };
@@ -252,7 +260,15 @@ impl Both {
             page.initial_age = Duration::from_secs(1 << 31);
         }
         let for_whom = for_tenant(what.tenant);
-        let entry = Entry::of(Arc::new(page), &for_whom, false, &rules(), Arc::default()).unwrap();
+        let entry = Entry::of(
+            Arc::new(page),
+            &for_whom,
+            false,
+            &rules(),
+            Arc::default(),
+            &Shapes::default(),
+        )
+        .unwrap();
         let found = self.store.entry(&key, &for_whom);
         let old = found.filter(|_| what.replaces);
         let stored = ticket.store(&key, entry, &for_whom, old.as_ref());

@@ -25,7 +25,7 @@ fn copy(body: &[u8]) -> Copy {
     Copy {
         page: Page {
             status: StatusCode::OK,
-            headers,
+            fields: headers.into(),
             body: Bytes::copy_from_slice(body),
             received_at,
             date: UNIX_EPOCH
@@ -81,7 +81,7 @@ fn what_is_written_is_read_and_is_as_old_as_it_is() {
             assert_eq!(head(&entry), Some(HEAD_));
             let read = read_at(&entry, &keys, HEAD_.arrived + 2_000_000).unwrap();
             assert_eq!(read.page.body, copy.page.body);
-            assert_eq!(read.page.headers, copy.page.headers);
+            assert_eq!(read.page.fields, copy.page.fields);
             assert_eq!(read.page.initial_age, Duration::from_millis(3_500));
             assert_eq!(
                 (read.page.status, read.page.date, read.page.tagged_here),

@@ -91,7 +91,7 @@ fn answers(said: &str) -> Vec<Page> {
         headers.extend(cache_control.map(|value| (CACHE_CONTROL, value.parse().unwrap())));
         Page {
             status,
-            headers,
+            fields: headers.into(),
             body: "{}".into(),
             received_at: Clock::system().now(),
             date: SystemTime::UNIX_EPOCH,

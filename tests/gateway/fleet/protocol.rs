@@ -285,7 +285,7 @@ impl<'a> World<'a> {
         let (received_at, date) = Clock::system().both();
         let page = contacts_gateway::contacts::Page {
             status: StatusCode::OK,
-            headers: http::HeaderMap::new(),
+            fields: http::HeaderMap::new().into(),
             body: version.to_string().into(),
             received_at,
             date,

@@ -1,0 +1,375 @@
+//! The fields of a page. Hides that pages share what they have in common.
+//!
+//! Nearly all pages have fields of the same names, and what a map knows of a name takes a hundred bytes. So a page holds
+//! the values that are its own, and with other pages a [`Shape`]: the map that an answer of theirs has, but for those.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use bytes::Bytes;
+use http::header::{AGE, CACHE_CONTROL, EXPIRES};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The fields of a page, none of which is one that each answer has of its own.
+#[derive(Clone)]
+pub struct Fields {
+    shape: Arc<Shape>,
+    /// In the order of their places in the shape.
+    values: Box<[HeaderValue]>,
+}
+
+/// What answers have in common.
+#[derive(Debug)]
+struct Shape {
+    /// First places for what each answer has of its own, then the fields of the page. What is empty is a place.
+    answer: HeaderMap,
+    /// How many are first.
+    own: usize,
+    /// Whether it is more than one page's.
+    common: bool,
+}
+
+impl Shape {
+    fn size(&self) -> usize {
+        // Of each field a map holds a hash, links to further ones of that name, and two handles.
+        const ENTRY: usize = 112;
+        let names = self.answer.keys().map(|name| name.as_str().len());
+        names.sum::<usize>() + self.answer.len() * ENTRY
+    }
+}
+
+const PLACE: HeaderValue = HeaderValue::from_static("");
+/// Personal data, and the vendor says nothing of caching: no cache beyond this one should keep or guess.
+const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
+
+/// Values that many pages have. They are in the shape, and cost neither memory nor counting.
+const USUAL: [&str; 4] = [
+    "application/json; charset=utf-8",
+    "application/json",
+    "application/json;charset=utf-8",
+    "Accept-Encoding",
+];
+
+impl Fields {
+    /// The fields of an answer: these, and before them places for [`Own`] ones, and `Cache-Control` where the page says
+    /// nothing of caching. Nothing is looked for, and no room is made that was not there at once.
+    pub fn answer(&self) -> HeaderMap {
+        let mut answer = self.shape.answer.clone();
+        let places = answer.values_mut().skip(self.shape.own);
+        let places = places.filter(|value| value.is_empty());
+        for (place, value) in places.zip(&self.values) {
+            *place = value.clone();
+        }
+        answer
+    }
+
+    /// All of them, those of one name one after the other.
+    pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        let mut values = self.values.iter();
+        let fields = self.shape.answer.iter().skip(self.shape.own);
+        fields.map(move |(name, common)| match common.is_empty() {
+            true => (name, values.next().unwrap_or(common)),
+            false => (name, common),
+        })
+    }
+
+    /// The first of this name.
+    pub fn get(&self, name: HeaderName) -> Option<&HeaderValue> {
+        self.get_all(name).next()
+    }
+
+    /// All of this name.
+    pub fn get_all(&self, name: HeaderName) -> impl Iterator<Item = &HeaderValue> {
+        let those = self.iter().filter(move |(other, _)| **other == name);
+        those.map(|(_, value)| value)
+    }
+
+    /// Whether there is one of this name.
+    pub fn contains_key(&self, name: HeaderName) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.shape.answer.len() - self.shape.own
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// As a map, to be changed.
+    pub fn to_map(&self) -> HeaderMap {
+        let field = |(name, value): (&HeaderName, &HeaderValue)| (name.clone(), value.clone());
+        self.iter().map(field).collect()
+    }
+
+    /// From now on has the shape in common with others that are like it. Where there are too many shapes already it stays
+    /// this page's alone.
+    pub fn share(&mut self, shapes: &Shapes) {
+        if let Some(common) = shapes.like(&self.shape) {
+            self.shape = common;
+        }
+    }
+
+    /// How many bytes they take that are this page's alone.
+    pub fn size(&self) -> usize {
+        let value = |value: &HeaderValue| size_of::<HeaderValue>() + value.len();
+        let values: usize = self.values.iter().map(value).sum();
+        match self.shape.common {
+            true => values,
+            false => values + self.shape.size(),
+        }
+    }
+}
+
+impl From<HeaderMap> for Fields {
+    fn from(fields: HeaderMap) -> Self {
+        // Without a text it says nothing either.
+        let mut control = fields.get_all(CACHE_CONTROL).iter();
+        let silent = control.all(HeaderValue::is_empty) && !fields.contains_key(EXPIRES);
+        let mut answer = HeaderMap::with_capacity(Own::ALL.len() + 1 + fields.len());
+        for own in Own::ALL {
+            answer.insert(own.name(), PLACE);
+        }
+        if silent {
+            answer.insert(CACHE_CONTROL, PRIVATE);
+        }
+        let own = answer.len();
+        let mut values = Vec::with_capacity(fields.len());
+        for (name, value) in &fields {
+            if Own::has(name) || silent && name == CACHE_CONTROL {
+                continue;
+            }
+            let usual = USUAL.into_iter().find(|usual| value == *usual);
+            if usual.is_none() {
+                values.push(value);
+            }
+            answer.append(name, usual.map_or(PLACE, HeaderValue::from_static));
+        }
+        // A map with room to spare has no more than it needs once it is cloned.
+        let answer = answer.clone();
+        Self {
+            shape: Arc::new(Shape {
+                answer,
+                own,
+                common: false,
+            }),
+            values: packed(&values),
+        }
+    }
+}
+
+/// Copies that are one piece of memory. As they came they are parts of what was read off a connection, all of which stays
+/// for as long as they do.
+fn packed(values: &[&HeaderValue]) -> Box<[HeaderValue]> {
+    let texts: Vec<_> = values.iter().map(|value| value.as_bytes()).collect();
+    let mut text = Bytes::from(texts.concat());
+    let copy = |value: &&HeaderValue| {
+        let copy = HeaderValue::from_maybe_shared(text.split_to(value.len()));
+        copy.unwrap_or_else(|_| HeaderValue::clone(value))
+    };
+    values.iter().map(copy).collect()
+}
+
+impl PartialEq for Fields {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+/// The shapes of the pages that are kept. One that no page has any more makes room for another.
+#[derive(Debug, Default)]
+pub struct Shapes(Mutex<Vec<Weak<Shape>>>);
+
+impl Shapes {
+    /// Of the vendor's answers there are a few kinds. Each that is kept is compared with all.
+    const MOST: usize = 32;
+
+    fn like(&self, shape: &Shape) -> Option<Arc<Shape>> {
+        let mut shapes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = shapes.iter().filter_map(Weak::upgrade);
+        if let Some(known) = known.find(|known| known.answer.iter().eq(&shape.answer)) {
+            return Some(known);
+        }
+        shapes.retain(|known| known.strong_count() > 0);
+        (shapes.len() < Self::MOST).then(|| {
+            let common = Arc::new(Shape {
+                answer: shape.answer.clone(),
+                own: shape.own,
+                common: true,
+            });
+            shapes.push(Arc::downgrade(&common));
+            common
+        })
+    }
+}
+
+/// A field that each answer has of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// How old the page is.
+    Age,
+    /// RFC 9211.
+    CacheStatus,
+    /// The request's name.
+    RequestId,
+}
+
+impl Own {
+    /// In the order of their places, which are the first ones.
+    const ALL: [Self; 3] = [Self::Age, Self::CacheStatus, Self::RequestId];
+
+    /// What it is called.
+    pub const fn name(self) -> HeaderName {
+        match self {
+            Self::Age => AGE,
+            Self::CacheStatus => HeaderName::from_static("cache-status"),
+            Self::RequestId => HeaderName::from_static("x-request-id"),
+        }
+    }
+
+    /// Whether one of them has this name.
+    pub fn has(name: &HeaderName) -> bool {
+        Self::ALL.iter().any(|own| own.name() == name)
+    }
+
+    /// Sets it, in its place where there is one.
+    pub fn set(self, headers: &mut HeaderMap, value: HeaderValue) {
+        match headers.iter_mut().nth(self as usize) {
+            Some((name, place)) if *name == self.name() => *place = value,
+            _ => drop(headers.insert(self.name(), value)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::{CONTENT_TYPE, DATE, ETAG, VARY};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    #[test]
+    fn an_answer_has_places_for_its_own_fields_and_then_the_pages() {
+        let page = Fields::from(map(&[
+            ("content-type", "application/json"),
+            ("vary", "a"),
+            ("etag", "\"1\""),
+            ("vary", ""),
+            ("vary", "b"),
+        ]));
+        let mut answer = page.answer();
+        for own in Own::ALL {
+            own.set(&mut answer, HeaderValue::from_static("own"));
+        }
+        let text = |value: &HeaderValue| value.to_str().unwrap().to_owned();
+        let fields = answer
+            .iter()
+            .map(|(name, value)| (name.as_str(), text(value)));
+        let want = [
+            ("age", "own"),
+            ("cache-status", "own"),
+            ("x-request-id", "own"),
+            ("cache-control", "private, no-cache"),
+            ("content-type", "application/json"),
+            ("vary", "a"),
+            ("vary", ""),
+            ("vary", "b"),
+            ("etag", "\"1\""),
+        ];
+        let want = want.map(|(name, value)| (name, value.to_owned()));
+        assert!(fields.eq(want), "{answer:?}");
+        assert_eq!(page.get(ETAG).unwrap(), "\"1\"");
+        assert!(page.get_all(VARY).eq(["a", "", "b"]), "{page:?}");
+        assert_eq!((page.get(DATE), page.len()), (None, 5));
+    }
+
+    #[test]
+    fn where_a_page_says_something_of_caching_nothing_is_added() {
+        for (page, want) in [
+            (&[][..], Some("private, no-cache")),
+            (&[("cache-control", "")], Some("private, no-cache")),
+            (
+                &[("cache-control", ""), ("cache-control", "public")],
+                Some(""),
+            ),
+            (&[("cache-control", "public")], Some("public")),
+            (&[("expires", "0")], None),
+        ] {
+            let answer = Fields::from(map(page)).answer();
+            let said = answer.get(CACHE_CONTROL);
+            assert_eq!(said.map(HeaderValue::as_bytes), want.map(str::as_bytes));
+        }
+    }
+
+    #[test]
+    fn what_each_answer_has_of_its_own_is_not_the_pages() {
+        let page = map(&[("age", "1"), ("x-request-id", "a"), ("cache-status", "b")]);
+        let page = Fields::from(page);
+        assert!(page.is_empty() && page.to_map().is_empty(), "{page:?}");
+        let mut problem = map(&[("content-type", "a"), ("x-request-id", "b")]);
+        Own::RequestId.set(&mut problem, HeaderValue::from_static("c"));
+        assert_eq!(
+            problem,
+            map(&[("content-type", "a"), ("x-request-id", "c")])
+        );
+    }
+
+    #[test]
+    fn pages_that_are_alike_share_a_shape_and_others_take_more_memory() {
+        let shapes = Shapes::default();
+        let page = |n: usize, tag: &'static str| {
+            let mut fields = map(&[("etag", tag)]);
+            let name = HeaderName::try_from(format!("x-{n}")).unwrap();
+            fields.insert(name, HeaderValue::from_static("1"));
+            let mut fields = Fields::from(fields);
+            let alone = fields.size();
+            fields.share(&shapes);
+            (fields.size() < alone, fields)
+        };
+        let kinds: Vec<_> = (0..Shapes::MOST).map(|n| page(n, "a")).collect();
+        let (_, again) = page(7, "b");
+        assert!(Arc::ptr_eq(&again.shape, &kinds[7].1.shape));
+        assert_eq!(again.get(ETAG).unwrap(), "b");
+        assert!(kinds.iter().all(|(shares, _)| *shares));
+        assert!(!page(Shapes::MOST, "a").0, "there are too many");
+        drop(kinds);
+        assert!(page(Shapes::MOST, "a").0, "there is room again");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_fields_a_page_has_they_are_all_there_in_order(
+            fields in proptest::collection::vec((0..6_usize, "[a-z]{0,2}", any::<bool>()), 0..12),
+        ) {
+            let names = [CONTENT_TYPE, VARY, ETAG, EXPIRES, DATE, HeaderName::from_static("x-a")];
+            let mut map = HeaderMap::new();
+            for (name, text, usual) in fields {
+                let text = if usual { USUAL[name % USUAL.len()] } else { &text };
+                map.append(&names[name], HeaderValue::try_from(text).unwrap());
+            }
+            let page = Fields::from(map.clone());
+            prop_assert!(page.iter().eq(&map), "{page:?}");
+            prop_assert_eq!(&page.to_map(), &map);
+            let answer = page.answer();
+            let places = answer.len() - map.len();
+            prop_assert!(answer.iter().skip(places).eq(&map), "{answer:?}");
+        }
+    }
+}
