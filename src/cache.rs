@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::store::Entry;
-use crate::contacts::{Caller, Forwarded, Page, PageKey, Read};
+use crate::contacts::{Caller, Forwarded, PageKey, Read, SharedPage};
 use crate::setting;
 use crate::upstream::Reason;
 use crate::upstream::allowance::Asker;
@@ -62,7 +62,7 @@ pub enum Answer {
 #[derive(Clone, Debug)]
 pub struct Served {
     /// The page.
-    pub page: Arc<Page>,
+    pub page: SharedPage,
     /// How old it is.
     pub age: Duration,
     /// Where it is from.
@@ -147,7 +147,7 @@ impl Wanted {
 #[derive(Clone, Debug)]
 pub struct Fetched {
     /// The page.
-    pub page: Arc<Page>,
+    pub page: SharedPage,
     /// Whether it is in memory now.
     pub stored: bool,
     /// Whether it was somebody else's fetch.

@@ -16,4 +16,4 @@ pub use date::http_date;
 pub use fields::{Fields, Own, Shapes};
 pub use forget::Forget;
 pub use id::{AccountId, ContactListId, Reach, StreamId};
-pub use page::{Interim, Page, opaque};
+pub use page::{Interim, Page, SharedPage, opaque};

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use self::allowance::Permit;
 use self::credentials::By;
-use crate::contacts::{Forwarded, Page, PageKey};
+use crate::contacts::{Forwarded, PageKey, SharedPage};
 use crate::setting;
 
 pub mod allowance;
@@ -69,7 +69,7 @@ pub struct Fetch {
     /// Why the call is made.
     pub reason: Reason,
     /// The page that is in memory and would not do. The vendor may say that it still holds.
-    pub known: Option<Arc<Page>>,
+    pub known: Option<SharedPage>,
     /// With which secret.
     pub by: By,
     /// Whether the other one is left to be tried, should the vendor refuse this one.

@@ -41,7 +41,7 @@ where
             let landings = lookups.fleet.landings(&name.0, &name.1);
             let look = || lookups.look(&name, wanted.known.as_ref(), rules);
             if let Some(found) = look().await {
-                return Err(Ok(landed(&found)));
+                return Err(Ok(landed(found)));
             }
             if let Some(mut landings) = landings
                 && lookups.clock.now() < until
@@ -60,7 +60,7 @@ where
                     // Said, or to be had without a word of it.
                     None => {
                         if let Some(found) = look().await {
-                            return Err(Ok(landed(&found)));
+                            return Err(Ok(landed(found)));
                         }
                     }
                 }
@@ -108,9 +108,9 @@ where
     }
 }
 
-fn landed(found: &Entry) -> Landed {
+fn landed(found: Arc<Entry>) -> Landed {
     Landed {
-        page: found.page.clone(),
+        page: found.into(),
         stored: true,
         elsewhere: true,
     }

@@ -94,10 +94,9 @@ impl Lookups {
             version,
         } = self.fleet.page(key, sent).await?;
         let debt = self.accounts.desk(key.list.account()).open_debt();
-        let page = Arc::new(page);
         let shapes = &self.store.shapes;
-        let entry = Entry::of(page, &asked_with, authorized, rules, debt, shapes)?;
-        let entry = entry.of_version(version);
+        let entry = Entry::of(&page, &asked_with, authorized, rules, debt, shapes)?;
+        let entry = Arc::new(entry.of_version(version));
         if entry.page.age(self.clock.now()) >= entry.terms.limits(&rules.settings).kept {
             return None;
         }

@@ -80,8 +80,9 @@ pub struct Terms {
     fresh: Option<Duration>,
     /// It is of no use without a fetch once it is not fresh.
     strict: bool,
-    while_revalidate: Option<Duration>,
-    if_error: Option<Duration>,
+    /// In seconds, to be small, like the next.
+    while_revalidate: Option<u32>,
+    if_error: Option<u32>,
     /// The vendor can tell by it whether the page still holds.
     validators: bool,
 }
@@ -106,8 +107,8 @@ impl Terms {
             negative: false,
             fresh,
             strict: told.no_cache || told.must_revalidate,
-            while_revalidate: told.while_revalidate,
-            if_error: told.if_error,
+            while_revalidate: told.while_revalidate.map(in_seconds),
+            if_error: told.if_error.map(in_seconds),
             validators: tag.is_some() || modified.is_some(),
         };
         // The vendor's no to a request is remembered for a short while, and then forgotten.
@@ -156,12 +157,13 @@ impl Terms {
             };
         }
         let fresh = self.fresh.unwrap_or(fresh_for);
+        let after_fresh = |seconds: u32| fresh + Duration::from_secs(seconds.into());
         let (usable, if_error) = if self.strict {
             (fresh, fresh)
         } else {
-            let if_error = self.if_error.map_or(stale_if_error, |more| fresh + more);
+            let if_error = self.if_error.map_or(stale_if_error, after_fresh);
             let usable = match self.while_revalidate {
-                Some(more) => fresh + more,
+                Some(more) => after_fresh(more),
                 // Who says how old a page may be where a fetch fails does not want it older where none is waited for.
                 None => usable_for.min(if_error).max(fresh),
             };
@@ -178,6 +180,11 @@ impl Terms {
             kept: if_error.max(useful),
         }
     }
+}
+
+/// [`delta_seconds`] are so few.
+fn in_seconds(more: Duration) -> u32 {
+    u32::try_from(more.as_secs()).unwrap_or(u32::MAX)
 }
 
 /// What an answer says about itself.

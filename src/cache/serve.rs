@@ -15,7 +15,7 @@ use super::policy::{self, Limits, Rules, Verdict};
 use super::store::{Entry, Store};
 use super::{Answer, Fetched, How, Served, Wanted};
 use crate::clock::Clock;
-use crate::contacts::{Ask, Forget, Page, Read};
+use crate::contacts::{Ask, Forget, Page, Read, SharedPage};
 use crate::error::Error;
 use crate::fleet::Fleet;
 use crate::telemetry::metrics::{Metrics, ReadBy};
@@ -107,8 +107,8 @@ where
         let age = entry.page.age(read.at);
         let limits = self.limits(&entry);
         let answer = match policy::verdict(age, &limits, &read.directives) {
-            Verdict::Serve => Ok(self.hit(&read, &entry, &limits, age)),
-            Verdict::ServeAndRefresh => Ok(self.hit_and_refresh(&read, &entry, &limits, age)),
+            Verdict::Serve => Ok(self.hit(&read, entry, &limits, age)),
+            Verdict::ServeAndRefresh => Ok(self.hit_and_refresh(&read, entry, &limits, age)),
             Verdict::Fetch => return Either::Right(self.clone().fetch(read, Some(entry)).boxed()),
             Verdict::Refuse => Err(Error::NotCached),
         };
@@ -128,7 +128,7 @@ where
         entry.terms.limits(&self.memory.rules.settings)
     }
 
-    fn hit(&self, read: &Read, entry: &Entry, limits: &Limits, age: Duration) -> Answer {
+    fn hit(&self, read: &Read, entry: Arc<Entry>, limits: &Limits, age: Duration) -> Answer {
         // As far as a refresh can mend it. Pages that come old from the vendor, out of a cache of its own, would go first
         // for ever otherwise.
         let here = age.saturating_sub(entry.page.initial_age);
@@ -138,18 +138,18 @@ where
             ttl: ttl(limits, age),
         };
         let by = if fresh { ReadBy::Hit } else { ReadBy::Stale };
-        self.answer(entry.page.clone(), age, how, by)
+        self.answer(entry.into(), age, how, by)
     }
 
     fn hit_and_refresh(
         &self,
         read: &Read,
-        entry: &Arc<Entry>,
+        entry: Arc<Entry>,
         limits: &Limits,
         age: Duration,
     ) -> Answer {
         if entry.debt.want() {
-            self.fetches.refresh(read, entry);
+            self.fetches.refresh(read, &entry);
         }
         self.hit(read, entry, limits, age)
     }
@@ -160,9 +160,9 @@ where
             let age = found.page.age(self.memory.clock.now());
             let limits = self.limits(&found);
             match policy::verdict(age, &limits, &read.directives) {
-                Verdict::Serve => return Ok(self.hit(&read, &found, &limits, age)),
+                Verdict::Serve => return Ok(self.hit(&read, found, &limits, age)),
                 Verdict::ServeAndRefresh => {
-                    return Ok(self.hit_and_refresh(&read, &found, &limits, age));
+                    return Ok(self.hit_and_refresh(&read, found, &limits, age));
                 }
                 Verdict::Fetch | Verdict::Refuse => old = Some(found),
             }
@@ -191,12 +191,7 @@ where
             let age = old.page.age(now);
             if age < self.limits(&old).if_error {
                 traces::note("contacts_gateway.stale_after", || failure);
-                return Ok(self.answer(
-                    old.page.clone(),
-                    age,
-                    How::OldAfter(failure),
-                    ReadBy::Stale,
-                ));
+                return Ok(self.answer(old.into(), age, How::OldAfter(failure), ReadBy::Stale));
             }
         }
         let Fetched {
@@ -222,7 +217,7 @@ where
         Ok(self.answer(page, age, how, by))
     }
 
-    fn answer(&self, page: Arc<Page>, age: Duration, how: How, by: ReadBy) -> Answer {
+    fn answer(&self, page: SharedPage, age: Duration, how: How, by: ReadBy) -> Answer {
         self.memory.metrics.read(by, age);
         traces::note("cache.result", || by.name());
         traces::note("contacts_gateway.served_age", || age.as_secs_f64());

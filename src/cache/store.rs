@@ -7,21 +7,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use foldhash::{HashMap, HashSet};
+use foldhash::HashMap;
 use moka::Expiry;
 use moka::notification::RemovalCause;
 use moka::sync::Cache;
 
 use super::Settings;
-use super::policy::{self, Rules, Terms};
-use super::vary::Selection;
-use crate::contacts::{Forget, Forwarded, ListKey, Page, PageKey, Shapes};
+use crate::contacts::{Forget, Forwarded, ListKey, PageKey, Shapes};
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::allowance::Debt;
 
-/// What one entry costs beyond its texts, fields and body: moka's own, the page's, and its place in the list's set.
-/// Measured, as what thousands of empty pages add to a process.
-const OVERHEAD: usize = 1_700;
+mod entry;
+mod shelf;
+
+pub use entry::Entry;
+
+use entry::Kept;
+use shelf::Shelf;
 
 /// The pages in memory. Clones share them.
 #[derive(Clone, Debug)]
@@ -30,94 +31,23 @@ pub struct Store {
     settings: Arc<ArcSwap<Settings>>,
     /// Those of the pages' fields.
     pub shapes: Arc<Shapes>,
-    shelves: Arc<Mutex<HashMap<ListKey, Shelf>>>,
+    shelves: Arc<Mutex<Shelves>>,
     /// Keys that moka dropped of itself and that are still on their shelves. moka tells of them in the middle of its
     /// other work, when the shelves may be locked.
     dropped: Arc<Mutex<Vec<PageKey>>>,
 }
 
-/// The pages of one key: more than one where the vendor's answers vary by what callers send.
-type Kept = Arc<[Arc<Entry>]>;
+type Shelves = HashMap<ListKey, Shelf>;
 
 /// Of one key. The oldest goes when another comes.
 const MOST_VARIANTS: usize = 8;
-
-/// A page, and what may be done with it.
-#[derive(Debug)]
-pub struct Entry {
-    /// The page.
-    pub page: Arc<Page>,
-    /// At which age it is what, as far as that is the vendor's to say.
-    pub terms: Terms,
-    /// What callers were served of its age, and whether a refresh is wanted or on its way.
-    pub debt: Arc<Debt>,
-    /// Of two copies the one with the greater version is the newer. Without a shared store all are the same.
-    pub version: u64,
-    selection: Selection,
-}
-
-impl Entry {
-    /// The entry for a page that answered a request with these fields; nothing where a page must not be kept. `shapes`: of
-    /// what it is to be kept with.
-    pub fn of(
-        page: Arc<Page>,
-        sent: &Forwarded,
-        authorized: bool,
-        rules: &Rules,
-        debt: Arc<Debt>,
-        shapes: &Shapes,
-    ) -> Option<Self> {
-        let terms = Terms::of(&page, authorized, rules.upstream)?;
-        let selection = Selection::of(&page, sent)?;
-        if terms.limits(&rules.settings).kept.is_zero() {
-            return None;
-        }
-        Some(Self {
-            page: kept(&page, shapes),
-            terms,
-            debt,
-            version: 0,
-            selection,
-        })
-    }
-
-    /// The same, of this version.
-    pub fn of_version(self, version: u64) -> Self {
-        Self { version, ..self }
-    }
-}
-
-/// The page as it may be kept.
-fn kept(page: &Page, shapes: &Shapes) -> Arc<Page> {
-    let mut page = page.clone();
-    page.ahead = Vec::new();
-    let withheld = policy::withheld(&page);
-    if !withheld.is_empty() {
-        let mut fields = page.fields.to_map();
-        for name in withheld {
-            fields.remove(name);
-        }
-        page.fields = fields.into();
-    }
-    page.fields.share(shapes);
-    Arc::new(page)
-}
-
-/// What is known of one list. It is kept while the list has pages or fetches under way.
-#[derive(Debug, Default)]
-struct Shelf {
-    pages: HashSet<PageKey>,
-    fetches: usize,
-    /// Rises with every forget.
-    generation: u64,
-}
 
 /// The right to store what a fetch brings, until its list is forgotten.
 #[derive(Debug)]
 pub struct Ticket {
     store: Store,
     list: ListKey,
-    generation: u64,
+    generation: u32,
 }
 
 impl Store {
@@ -128,10 +58,7 @@ impl Store {
         let drops = Arc::clone(&dropped);
         let pages = Cache::builder()
             .max_capacity(settings.load().max_bytes)
-            .weigher(|key, kept: &Kept| {
-                let weights = kept.iter().map(|entry| weight(key, &entry.page));
-                u32::try_from(weights.sum::<usize>()).unwrap_or(u32::MAX)
-            })
+            .weigher(|key, kept: &Kept| u32::try_from(kept.weight(key)).unwrap_or(u32::MAX))
             .expire_after(KeepFor(settings.clone()))
             .eviction_listener(move |key: Arc<PageKey>, _, cause| {
                 let cause = match cause {
@@ -168,10 +95,7 @@ impl Store {
 
     /// What is in memory for a request with these fields.
     pub fn entry(&self, key: &PageKey, sent: &Forwarded) -> Option<Arc<Entry>> {
-        let kept = self.pages.get(key)?;
-        kept.iter()
-            .find(|entry| entry.selection.admits(sent))
-            .cloned()
+        self.pages.get(key)?.for_request(sent)
     }
 
     /// To be taken before a fetch begins.
@@ -204,9 +128,9 @@ impl Store {
                 let Some(shelf) = shelves.get_mut(&list) else {
                     continue;
                 };
-                shelf.generation += 1;
+                shelf.generation = shelf.generation.wrapping_add(1);
                 // Under the lock, or a fetch that begins after this forget could lose its page to it.
-                for key in shelf.pages.drain() {
+                for key in shelf.clear(&list) {
                     // Looked for first: what is past its time is no longer there for anybody, but moka would still
                     // hand it out as removed.
                     forgotten += self.pages.get(&key).map_or(0, |kept| kept.len());
@@ -265,7 +189,7 @@ impl Ticket {
     pub fn store(
         &self,
         key: &PageKey,
-        entry: Entry,
+        entry: Arc<Entry>,
         sent: &Forwarded,
         old: Option<&Arc<Entry>>,
     ) -> bool {
@@ -277,7 +201,7 @@ impl Ticket {
             if shelf.generation != self.generation {
                 return false;
             }
-            shelf.pages.insert(key.clone());
+            shelf.put(key);
             let before = self.store.pages.get(key);
             let mut those = before.iter().flat_map(|kept| kept.iter());
             if those.any(|one| one.selection.admits(sent) && one.version > entry.version) {
@@ -287,8 +211,8 @@ impl Ticket {
                 let replaced = old.is_some_and(|old| Arc::ptr_eq(old, other));
                 !replaced && !other.selection.admits(sent)
             });
-            let kept = std::iter::once(Arc::new(entry)).chain(others.cloned());
-            let kept: Kept = kept.take(MOST_VARIANTS).collect();
+            let kept = std::iter::once(entry).chain(others.cloned());
+            let kept = kept.take(MOST_VARIANTS).collect();
             self.store.pages.insert(key.clone(), kept);
         }
         // After every fetch, of which there are few, so that memory never runs ahead of max_bytes.
@@ -320,16 +244,9 @@ impl Drop for Ticket {
     }
 }
 
-impl Shelf {
-    /// Without fetches a generation protects nothing.
-    fn is_needed(&self) -> bool {
-        self.fetches > 0 || !self.pages.is_empty()
-    }
-}
-
-fn unlist(shelves: &mut HashMap<ListKey, Shelf>, key: &PageKey) {
+fn unlist(shelves: &mut Shelves, key: &PageKey) {
     if let Some(shelf) = shelves.get_mut(&key.list) {
-        shelf.pages.remove(key);
+        shelf.take(key);
         if !shelf.is_needed() {
             shelves.remove(&key.list);
         }
@@ -368,11 +285,6 @@ impl Expiry<PageKey, Kept> for KeepFor {
 /// A panic while the lock was held would be a defect elsewhere; the map itself is whole between two statements.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn weight(key: &PageKey, page: &Page) -> usize {
-    let key = key.list.as_str().len() + key.extra.as_ref().map_or(0, |extra| extra.len());
-    OVERHEAD + key + page.fields.size() + page.body.len()
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ pub(crate) fn page(body: &str, fields: &[(&'static str, &'static str)]) -> Page 
         initial_age: Duration::ZERO,
         tagged_here: false,
         revalidated: false,
-        ahead: Vec::new(),
+        ahead: Box::default(),
     }
 }
 

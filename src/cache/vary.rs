@@ -10,8 +10,12 @@ use crate::contacts::{Fields, Forwarded, Page};
 
 /// What a request must have sent to be answered with a page. Most pages ask for nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Selection {
-    fields: Vec<(HeaderName, String)>,
+pub(super) struct Selection(Option<Box<Asked>>);
+
+/// What those pages ask for that ask for anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Asked {
+    fields: Box<[(HeaderName, String)]>,
     language: Option<String>,
 }
 
@@ -29,23 +33,38 @@ impl Selection {
                 fields.push((name, value));
             }
         }
+        if fields.is_empty() {
+            return Some(Self(None));
+        }
         let language = page.fields.get(CONTENT_LANGUAGE);
-        Some(Self {
-            fields,
-            language: language
-                .and_then(|value| value.to_str().ok())
-                .map(str::to_ascii_lowercase),
-        })
+        let language = language.and_then(|value| value.to_str().ok());
+        Some(Self(Some(Box::new(Asked {
+            fields: fields.into(),
+            language: language.map(str::to_ascii_lowercase),
+        }))))
     }
 
     /// Whether a request with these fields may have the page.
     pub(super) fn admits(&self, sent: &Forwarded) -> bool {
-        self.fields.iter().all(|(name, value)| {
+        let Some(this) = &self.0 else { return true };
+        this.fields.iter().all(|(name, value)| {
             let asked = normal(name, sent);
-            asked == *value || *name == ACCEPT_LANGUAGE && self.is_in_the_favourite_of(&asked)
+            asked == *value || *name == ACCEPT_LANGUAGE && this.is_in_the_favourite_of(&asked)
         })
     }
 
+    /// Memory that it takes.
+    pub(super) fn size(&self) -> usize {
+        let field = |(name, value): &(HeaderName, String)| {
+            size_of::<(HeaderName, String)>() + name.as_str().len() + value.len()
+        };
+        let all =
+            |asked: &Asked| size_of::<Asked>() + asked.fields.iter().map(field).sum::<usize>();
+        self.0.as_deref().map_or(0, all)
+    }
+}
+
+impl Asked {
     /// Whether the page is in the language that a request likes best.
     fn is_in_the_favourite_of(&self, languages: &str) -> bool {
         let favourite = languages.split([',', ';']).next();
@@ -117,7 +136,7 @@ mod tests {
             initial_age: Duration::ZERO,
             tagged_here: false,
             revalidated: false,
-            ahead: Vec::new(),
+            ahead: Box::default(),
         }
     }
 

@@ -1,6 +1,8 @@
 //! What the vendor answered, as it is kept and given out.
 
 use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -29,7 +31,43 @@ pub struct Page {
     /// Whether the vendor has just said of an older copy that it still holds (304).
     pub revalidated: bool,
     /// What an upstream of another kind sent ahead of it (1xx). Never kept: it was for those who waited.
-    pub ahead: Vec<Interim>,
+    pub ahead: Box<[Interim]>,
+}
+
+impl AsRef<Self> for Page {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+/// A page that several have, with whatever it is kept with.
+#[derive(Clone)]
+pub struct SharedPage(Arc<dyn AsRef<Page> + Send + Sync>);
+
+impl<T: AsRef<Page> + Send + Sync + 'static> From<Arc<T>> for SharedPage {
+    fn from(page: Arc<T>) -> Self {
+        Self(page)
+    }
+}
+
+impl From<Page> for SharedPage {
+    fn from(page: Page) -> Self {
+        Arc::new(page).into()
+    }
+}
+
+impl Deref for SharedPage {
+    type Target = Page;
+
+    fn deref(&self) -> &Page {
+        (*self.0).as_ref()
+    }
+}
+
+impl fmt::Debug for SharedPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Page::fmt(self, f)
+    }
 }
 
 /// A response that is not the final one: RFC 9110 section 15.2.

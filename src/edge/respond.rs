@@ -17,7 +17,7 @@ use super::failure::Failure;
 use super::soon::Soon;
 use super::{Attempt, Body};
 use crate::cache::{Answer, How, Served};
-use crate::contacts::{Ask, Fields, Interim, Own, http_date, opaque};
+use crate::contacts::{Ask, Fields, Interim, Own, Page, http_date, opaque};
 use crate::error::Error;
 
 /// RFC 9110 section 15.4.5: what a 304 says of what a 200 would have said.
@@ -89,7 +89,7 @@ where
 }
 
 fn page(served: &Served, conditions: &Conditions) -> Response<Body> {
-    let page = &served.page;
+    let page: &Page = &served.page;
     let held_back = page.status == StatusCode::OK && conditions.hold_back(&page.fields);
     let mut headers = page.fields.answer();
     if held_back {
@@ -106,7 +106,7 @@ fn page(served: &Served, conditions: &Conditions) -> Response<Body> {
         *response.body_mut() = Body::new(page.body.clone());
     }
     if !page.ahead.is_empty() {
-        response.extensions_mut().insert(Ahead(page.ahead.clone()));
+        response.extensions_mut().insert(Ahead(page.ahead.to_vec()));
     }
     if matches!(served.how, How::Fetched { .. }) && served.age.as_secs() == 0 {
         response.extensions_mut().insert(New);
@@ -244,15 +244,14 @@ fn tags(list: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
-    use crate::contacts::Page;
+    use crate::contacts::SharedPage;
 
     #[test]
     fn cache_status_is_what_rfc_9211_writes() {
-        let page = Arc::new(Page {
+        let page = SharedPage::from(Page {
             status: StatusCode::OK,
             fields: HeaderMap::new().into(),
             body: bytes::Bytes::new(),
@@ -261,7 +260,7 @@ mod tests {
             initial_age: Duration::ZERO,
             tagged_here: false,
             revalidated: false,
-            ahead: Vec::new(),
+            ahead: Box::default(),
         });
         let fetched = |stored, collapsed| How::Fetched {
             fwd: "uri-miss",

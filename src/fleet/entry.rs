@@ -192,7 +192,7 @@ fn parse(text: &[u8], clock: &Clock, old: Duration, version: u64) -> Option<Copy
         initial_age: initial_age.saturating_add(old),
         tagged_here: bits & 1 != 0,
         revalidated: false,
-        ahead: Vec::new(),
+        ahead: Box::default(),
     };
     Some(Copy {
         page,

@@ -229,7 +229,7 @@ where
     }
 
     /// A place for a page's debt.
-    pub fn open_debt(&self) -> Arc<Debt> {
+    pub fn open_debt(&self) -> Debt {
         self.book().open_debt()
     }
 

@@ -127,7 +127,7 @@ where
                 }
             }
             if let (Ok(page), Some(ahead)) = (&mut page, ahead) {
-                page.ahead = ahead.take();
+                page.ahead = ahead.take().into();
             }
             // Somebody may have joined who is followed.
             if trace.is_none() {

@@ -3,7 +3,6 @@
 //! Pure, but for where the work is done: a page of megabytes is read beside the runtime, not on it.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -18,7 +17,7 @@ use serde_json::value::RawValue;
 
 use super::refusal::{LONGEST, Refusal, refusal};
 use crate::contacts::control::delta_seconds;
-use crate::contacts::{Page, http_date, opaque};
+use crate::contacts::{Page, SharedPage, http_date, opaque};
 use crate::error::Error;
 
 /// From here on an answer is read beside the runtime.
@@ -41,7 +40,7 @@ pub struct Arrival {
 /// What is wrong with the answer.
 pub async fn judged(
     answer: Response<Bytes>,
-    known: Option<Arc<Page>>,
+    known: Option<SharedPage>,
     any_body: bool,
     at: Arrival,
 ) -> Result<Page, Error> {
@@ -181,14 +180,14 @@ fn page(answer: Response<Bytes>, any_body: bool, at: Arrival) -> Page {
         initial_age,
         tagged_here,
         revalidated: false,
-        ahead: Vec::new(),
+        ahead: Box::default(),
     }
 }
 
 /// RFC 9111 section 4.3.4: the known page, with what the 304 says anew.
 fn revalidated(
     answer: &Response<Bytes>,
-    known: Option<Arc<Page>>,
+    known: Option<SharedPage>,
     any_body: bool,
     at: Arrival,
 ) -> Result<Page, Error> {

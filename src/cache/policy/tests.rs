@@ -45,7 +45,7 @@ fn page(status: u16, fields: &[(&'static str, &'static str)]) -> Page {
         initial_age: Duration::ZERO,
         tagged_here: false,
         revalidated: false,
-        ahead: Vec::new(),
+        ahead: Box::default(),
     }
 }
 

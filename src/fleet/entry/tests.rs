@@ -33,7 +33,7 @@ fn copy(body: &[u8]) -> Copy {
             initial_age: Duration::from_millis(1_500),
             tagged_here: true,
             revalidated: false,
-            ahead: Vec::new(),
+            ahead: Box::default(),
         },
         sent: sent.into(),
         authorized: true,

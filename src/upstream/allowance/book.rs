@@ -105,9 +105,12 @@ struct Waiter<L> {
     tell: oneshot::Sender<Told<L>>,
 }
 
+type Owing = dyn AsRef<Debt> + Send + Sync;
+
 struct Want<K, L> {
     key: K,
-    debt: Weak<Debt>,
+    /// What has the debt: gone once the page is.
+    owing: Weak<Owing>,
     known: u64,
     launch: Launch<L>,
 }
@@ -144,8 +147,8 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
     }
 
     /// A place for a page's debt.
-    pub fn open_debt(&mut self) -> Arc<Debt> {
-        Arc::new(self.ledger.open())
+    pub fn open_debt(&mut self) -> Debt {
+        self.ledger.open()
     }
 
     /// The flight of a key, if it is under way.
@@ -225,15 +228,19 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
         Some((waiter, launch))
     }
 
-    /// A page was served that is no longer fresh.
-    pub fn want(&mut self, key: &K, debt: &Arc<Debt>, launch: Launch<L>) {
+    /// A page was served that is no longer fresh. `owing`: what has its debt.
+    pub fn want<T>(&mut self, key: &K, owing: &Arc<T>, launch: Launch<L>)
+    where
+        T: AsRef<Debt> + Send + Sync + 'static,
+    {
+        let debt = (**owing).as_ref();
         if self.waiting.contains_key(key) || self.flights.contains_key(key) {
             debt.release();
             return;
         }
         let want = Want {
             key: key.clone(),
-            debt: Arc::downgrade(debt),
+            owing: Arc::<T>::downgrade(owing),
             known: 0,
             launch,
         };
@@ -436,12 +443,12 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
         loop {
             let Some(place) = self.ledger.greatest() else {
                 // What is left belongs to pages that are gone.
-                self.wanted.retain(|_, want| want.debt.strong_count() > 0);
+                self.wanted.retain(|_, want| want.owing.strong_count() > 0);
                 return None;
             };
             // If there is none, whoever served the page is on its way here with the rest.
             let want = self.wanted.get(&place)?;
-            let Some(debt) = want.debt.upgrade() else {
+            let Some(owing) = want.owing.upgrade() else {
                 self.wanted.remove(&place);
                 continue;
             };
@@ -449,7 +456,7 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
                 key: want.key.clone(),
                 kind: Kind::Refresh,
                 known: want.known,
-                debt: Some((place, debt.owed())),
+                debt: Some((place, (*owing).as_ref().owed())),
                 caller: None,
             });
         }
@@ -526,12 +533,13 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
                 if wanted.is_none_or(|want| want.key != wish.key) {
                     return false;
                 }
-                let Some((want, debt)) = self.wanted.remove(&place).and_then(|want| {
-                    let debt = want.debt.upgrade()?;
-                    Some((want, debt))
+                let Some((want, owing)) = self.wanted.remove(&place).and_then(|want| {
+                    let owing = want.owing.upgrade()?;
+                    Some((want, owing))
                 }) else {
                     return false;
                 };
+                let debt = (*owing).as_ref();
                 debt.claim();
                 let began = self.launch(&wish.key, want.launch, go).is_some();
                 if !began {
@@ -591,10 +599,10 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
             .entry(key.clone())
             .or_insert_with(|| Arc::new(ledger.open()));
         debt.add(self.penalty, asker.share);
-        let debt = debt.clone();
         if let Some(launch) = launch
             && debt.want()
         {
+            let debt = debt.clone();
             self.want(key, &debt, launch);
         }
     }

@@ -12,21 +12,31 @@ const CHUNK: usize = 1024;
 const WANTED: u64 = 1;
 const FLYING: u64 = 2;
 const BITS: u32 = 2;
-type Chunk = [AtomicU64; CHUNK];
 
 /// The debts of one account's pages.
 #[derive(Debug, Default)]
 pub struct Ledger {
     chunks: Vec<Arc<Chunk>>,
-    free: Arc<Mutex<Vec<usize>>>,
+    free: Arc<Free>,
+}
+
+/// Places that nobody has.
+type Free = Mutex<Vec<usize>>;
+
+/// Debts side by side. It knows what all of them have in common, since there are as many debts as pages.
+#[derive(Debug)]
+struct Chunk {
+    cells: [AtomicU64; CHUNK],
+    /// The place of the first.
+    start: usize,
+    free: Arc<Free>,
 }
 
 /// A page's debt. Its place is given back when this is dropped.
 #[derive(Debug)]
 pub struct Debt {
     chunk: Arc<Chunk>,
-    index: usize,
-    free: Arc<Mutex<Vec<usize>>>,
+    index: u32,
 }
 
 impl Ledger {
@@ -36,15 +46,17 @@ impl Ledger {
         if free.is_empty() {
             let start = self.chunks.len() * CHUNK;
             free.extend((start..start + CHUNK).rev());
-            let chunk = std::array::from_fn(|_| AtomicU64::new(0));
-            self.chunks.push(Arc::new(chunk));
+            self.chunks.push(Arc::new(Chunk {
+                cells: std::array::from_fn(|_| AtomicU64::new(0)),
+                start,
+                free: self.free.clone(),
+            }));
         }
         // There is one: see above.
-        let index = free.pop().unwrap_or_default();
+        let place = free.pop().unwrap_or_default();
         Debt {
-            chunk: self.chunks[index / CHUNK].clone(),
-            index,
-            free: self.free.clone(),
+            chunk: self.chunks[place / CHUNK].clone(),
+            index: (place % CHUNK) as u32,
         }
     }
 
@@ -55,10 +67,11 @@ impl Ledger {
             let debt = cell.load(Relaxed);
             debt * (debt & WANTED)
         };
-        let greatest_in = |chunk: &Arc<Chunk>| chunk.iter().map(wanted).fold(0, u64::max);
+        let greatest_in = |chunk: &Arc<Chunk>| chunk.cells.iter().map(wanted).fold(0, u64::max);
         let chunks = self.chunks.iter().enumerate();
         let (debt, n) = chunks.map(|(n, chunk)| (greatest_in(chunk), n)).max()?;
         let at = self.chunks[n]
+            .cells
             .iter()
             .position(|cell| wanted(cell) >= debt)?;
         (debt > 0).then_some(n * CHUNK + at)
@@ -66,7 +79,8 @@ impl Ledger {
 
     /// Whether no page has a place.
     pub(super) fn is_empty(&self) -> bool {
-        Arc::strong_count(&self.free) == 1
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        free.len() == self.chunks.len() * CHUNK
     }
 }
 
@@ -102,11 +116,17 @@ impl Debt {
 
     /// The place in the ledger.
     pub(super) fn place(&self) -> usize {
-        self.index
+        self.chunk.start + self.index as usize
     }
 
     fn cell(&self) -> &AtomicU64 {
-        &self.chunk[self.index % CHUNK]
+        &self.chunk.cells[self.index as usize]
+    }
+}
+
+impl AsRef<Self> for Debt {
+    fn as_ref(&self) -> &Self {
+        self
     }
 }
 
@@ -120,8 +140,9 @@ impl Default for Debt {
 impl Drop for Debt {
     fn drop(&mut self) {
         self.cell().store(0, Relaxed);
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        free.push(self.index);
+        let free = &self.chunk.free;
+        let mut free = free.lock().unwrap_or_else(PoisonError::into_inner);
+        free.push(self.place());
     }
 }
 

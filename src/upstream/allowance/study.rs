@@ -354,7 +354,7 @@ impl World {
             .map(|(_, debt)| debt.clone());
         self.book.landed(&key, id, fetched, debt.as_deref());
         if fetched {
-            self.pages[key as usize] = Some((sent, self.book.open_debt()));
+            self.pages[key as usize] = Some((sent, Arc::new(self.book.open_debt())));
         }
         for _ in self.joined.remove(&id).unwrap_or_default() {
             if fetched {

@@ -3,11 +3,10 @@
 //! The bytes are a status, fields and a body.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use contacts_gateway::clock::Clock;
-use contacts_gateway::contacts::Page;
+use contacts_gateway::contacts::{Page, SharedPage};
 use contacts_gateway::error::Error;
 use contacts_gateway::upstream::judge::{Arrival, judged};
 use futures_util::FutureExt;
@@ -40,7 +39,7 @@ pub fn fuzz(bytes: &[u8]) {
         for name in ["connection", "keep-alive", "transfer-encoding", "age"] {
             assert!(!has(&page, name), "{name} is passed on");
         }
-        let known = Arc::new(page);
+        let known = SharedPage::from(page);
         still_holds(&message, known, any_body);
     }
 }
@@ -74,7 +73,7 @@ fn has(page: &Page, name: &'static str) -> bool {
 }
 
 /// A 304 with the same fields says of a page that it holds, if the page has anything to know it by.
-fn still_holds(message: &Message<'_>, known: Arc<Page>, any_body: bool) {
+fn still_holds(message: &Message<'_>, known: SharedPage, any_body: bool) {
     let unchanged = Message {
         first: b"304",
         fields: message.fields.clone(),
@@ -96,7 +95,7 @@ fn still_holds(message: &Message<'_>, known: Arc<Page>, any_body: bool) {
 /// Nothing for a body that would be read beside a runtime, where there is none.
 pub(crate) fn judge(
     message: &Message<'_>,
-    known: Option<Arc<Page>>,
+    known: Option<SharedPage>,
     any_body: bool,
 ) -> Option<Result<Page, Error>> {
     let at = Arrival {

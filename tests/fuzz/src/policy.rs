@@ -10,8 +10,9 @@ use contacts_gateway::cache::policy::{Kind, Limits, Rules, Verdict, limits, verd
 use contacts_gateway::cache::store::{Entry, Store};
 use contacts_gateway::cache::{self, Answer, How, Served};
 use contacts_gateway::contacts::control::{Directives, cache_control};
-use contacts_gateway::contacts::{Ask, Page};
+use contacts_gateway::contacts::{Ask, Page, SharedPage};
 use contacts_gateway::telemetry::metrics::Metrics;
+use contacts_gateway::upstream::allowance::Debt;
 use http::header::{CACHE_CONTROL, ETAG, HOST, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::Full;
@@ -33,7 +34,7 @@ pub fn fuzz(bytes: &[u8]) {
         let Some(Ok(page)) = judge(&answer, None, any_body) else {
             continue;
         };
-        let page = Arc::new(page);
+        let page = SharedPage::from(page);
         for authorized in [false, true] {
             let rules = default_rules(kind);
             if let Some(limits) = limits(&page, authorized, &rules) {
@@ -144,7 +145,7 @@ fn is_decided(limits: &Limits, asked: &Directives) {
 
 /// What is kept answers the very request that it was fetched for, without the fields that must not be kept.
 fn is_kept_for_its_own_request(
-    page: &Arc<Page>,
+    page: &SharedPage,
     fields: &HeaderMap,
     authorized: bool,
     rules: &Rules,
@@ -158,18 +159,18 @@ fn is_kept_for_its_own_request(
         return;
     };
     let Some(entry) = Entry::of(
-        page.clone(),
+        page,
         &read.forwarded,
         authorized,
         rules,
-        Arc::default(),
+        Debt::default(),
         &STORE.shapes,
     ) else {
         return;
     };
     assert!(limits(page, authorized, rules).is_some());
     let ticket = STORE.ticket(&read.key.list);
-    if ticket.store(&read.key, entry, &read.forwarded, None) {
+    if ticket.store(&read.key, Arc::new(entry), &read.forwarded, None) {
         let found = STORE.entry(&read.key, &read.forwarded);
         // A page that is past its last age may be gone by now.
         if let Some(found) = found {
@@ -187,7 +188,7 @@ fn is_kept_for_its_own_request(
 }
 
 /// RFC 9110 section 13.1.2: a well-formed tag, sent back, is known again.
-fn is_held_back_from_who_has_it(page: &Arc<Page>) {
+fn is_held_back_from_who_has_it(page: &SharedPage) {
     let Some(tag) = page.fields.get(ETAG) else {
         return;
     };
@@ -215,7 +216,7 @@ fn is_held_back_from_who_has_it(page: &Arc<Page>) {
 }
 
 /// What a request with these fields becomes, and the status that it gets if the cache has this page.
-fn asked_for(page: &Arc<Page>, mut fields: HeaderMap) -> (Option<Ask>, Option<StatusCode>) {
+fn asked_for(page: &SharedPage, mut fields: HeaderMap) -> (Option<Ask>, Option<StatusCode>) {
     const TARGET: &str =
         "/campaign/api/v2/public/st-1/campaign/contactList/cl-1/getAllContacts?accountId=a";
     fields.insert(HOST, HeaderValue::from_static("a"));

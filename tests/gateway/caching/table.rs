@@ -98,7 +98,7 @@ fn answers(said: &str) -> Vec<Page> {
             initial_age: Duration::ZERO,
             tagged_here: false,
             revalidated: false,
-            ahead: Vec::new(),
+            ahead: Box::default(),
         }
     };
     if said == "nothing" {

@@ -292,7 +292,7 @@ impl<'a> World<'a> {
             initial_age: Duration::ZERO,
             tagged_here: true,
             revalidated: false,
-            ahead: Vec::new(),
+            ahead: Box::default(),
         };
         Copy {
             page,

@@ -97,7 +97,7 @@ impl Machine {
         let now = a_moment();
         let mut book = book(&settings, now);
         Self {
-            pages: (0..PAGES).map(|_| book.open_debt()).collect(),
+            pages: (0..PAGES).map(|_| Arc::new(book.open_debt())).collect(),
             book,
             settings,
             sky: Sky::default(),

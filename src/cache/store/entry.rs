@@ -1,0 +1,135 @@
+//! A page as it is kept, with what may be done with it: one piece of memory, and the fewest that it needs beside it.
+
+use std::ops::Deref;
+use std::slice;
+use std::sync::Arc;
+
+use crate::cache::policy::{self, Rules, Terms};
+use crate::cache::vary::Selection;
+use crate::contacts::{Forwarded, Page, PageKey, Shapes};
+use crate::upstream::allowance::Debt;
+
+/// What one entry costs beyond its texts, fields and body.
+const OVERHEAD: usize = 1_000;
+
+/// A page, and what may be done with it.
+#[derive(Debug)]
+pub struct Entry {
+    /// The page.
+    pub page: Page,
+    /// At which age it is what, as far as that is the vendor's to say.
+    pub terms: Terms,
+    /// What callers were served of its age, and whether a refresh is wanted or on its way.
+    pub debt: Debt,
+    /// Of two copies the one with the greater version is the newer. Without a shared store all are the same.
+    pub version: u64,
+    pub(super) selection: Selection,
+}
+
+impl Entry {
+    /// The entry for a page that answered a request with these fields; nothing where a page must not be kept. `shapes`: of
+    /// what it is to be kept with.
+    pub fn of(
+        page: &Page,
+        sent: &Forwarded,
+        authorized: bool,
+        rules: &Rules,
+        debt: Debt,
+        shapes: &Shapes,
+    ) -> Option<Self> {
+        let terms = Terms::of(page, authorized, rules.upstream)?;
+        let selection = Selection::of(page, sent)?;
+        if terms.limits(&rules.settings).kept.is_zero() {
+            return None;
+        }
+        Some(Self {
+            page: kept(page, shapes),
+            terms,
+            debt,
+            version: 0,
+            selection,
+        })
+    }
+
+    /// The same, of this version.
+    pub fn of_version(self, version: u64) -> Self {
+        Self { version, ..self }
+    }
+
+    fn size(&self) -> usize {
+        OVERHEAD + self.page.fields.size() + self.page.body.len() + self.selection.size()
+    }
+}
+
+/// The page as it may be kept.
+fn kept(page: &Page, shapes: &Shapes) -> Page {
+    let mut page = page.clone();
+    page.ahead = Box::default();
+    let withheld = policy::withheld(&page);
+    if !withheld.is_empty() {
+        let mut fields = page.fields.to_map();
+        for name in withheld {
+            fields.remove(name);
+        }
+        page.fields = fields.into();
+    }
+    page.fields.share(shapes);
+    page
+}
+
+impl AsRef<Page> for Entry {
+    fn as_ref(&self) -> &Page {
+        &self.page
+    }
+}
+
+impl AsRef<Debt> for Entry {
+    fn as_ref(&self) -> &Debt {
+        &self.debt
+    }
+}
+
+/// The pages of one key: more than one where the vendor's answers vary by what callers send.
+#[derive(Clone, Debug)]
+pub(super) enum Kept {
+    One(Arc<Entry>),
+    Several(Arc<[Arc<Entry>]>),
+}
+
+impl Kept {
+    /// The one for a request with these fields.
+    pub(super) fn for_request(self, sent: &Forwarded) -> Option<Arc<Entry>> {
+        let admits = |entry: &Arc<Entry>| entry.selection.admits(sent);
+        match self {
+            Self::One(entry) => Some(entry).filter(admits),
+            Self::Several(entries) => entries.iter().find(|entry| admits(entry)).cloned(),
+        }
+    }
+
+    /// Memory that they take.
+    pub(super) fn weight(&self, key: &PageKey) -> usize {
+        let key = key.list.as_str().len() + key.extra.as_ref().map_or(0, |extra| extra.len());
+        self.iter().map(|entry| key + entry.size()).sum()
+    }
+}
+
+impl Deref for Kept {
+    type Target = [Arc<Entry>];
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::One(entry) => slice::from_ref(entry),
+            Self::Several(entries) => entries,
+        }
+    }
+}
+
+impl FromIterator<Arc<Entry>> for Kept {
+    fn from_iter<I: IntoIterator<Item = Arc<Entry>>>(entries: I) -> Self {
+        let entries: Arc<[_]> = entries.into_iter().collect();
+        match &*entries {
+            [one] => Self::One(one.clone()),
+            _ => Self::Several(entries),
+        }
+    }
+}
