@@ -36,7 +36,9 @@ use crate::upstream::allowance::{Allowances, Sharing};
 
 mod ahead;
 mod connection;
+mod http;
 mod live;
+mod own;
 mod patience;
 mod tls;
 mod wire;

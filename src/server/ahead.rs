@@ -7,19 +7,17 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 
+use super::connection::Sides;
 use crate::contacts::Interim;
 
 /// What is to go out ahead of a connection's next response.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Ahead(Arc<Waiting>);
-
 #[derive(Debug, Default)]
-struct Waiting {
+pub(super) struct Ahead {
     any: AtomicBool,
     bytes: Mutex<Vec<u8>>,
 }
@@ -39,44 +37,34 @@ impl Ahead {
             }
             bytes.extend(b"\r\n");
         }
-        *self.0.bytes.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
-        self.0.any.store(true, Relaxed);
+        *self.bytes.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
+        self.any.store(true, Relaxed);
     }
 
     fn take(&self) -> Option<Vec<u8>> {
-        let any = self.0.any.load(Relaxed);
+        let any = self.any.load(Relaxed);
         any.then(|| {
-            self.0.any.store(false, Relaxed);
-            std::mem::take(&mut *self.0.bytes.lock().unwrap_or_else(PoisonError::into_inner))
+            self.any.store(false, Relaxed);
+            std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
         })
     }
 }
 
 /// A connection's place for them, in front of its writes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Front {
-    ahead: Ahead,
-    /// All that hyper wrote is out.
-    clean: bool,
     leaving: Vec<u8>,
 }
 
 impl Front {
-    pub(super) fn new(ahead: Ahead) -> Self {
-        Self {
-            ahead,
-            clean: true,
-            leaving: Vec::new(),
-        }
-    }
-
     /// To be asked before each write: ready once nothing has to go before it.
     pub(super) fn poll<S: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
+        sides: &Sides,
         stream: &mut S,
     ) -> Poll<io::Result<()>> {
-        if let Some(bytes) = self.ahead.take().filter(|_| self.clean) {
+        if let Some(bytes) = sides.ahead.take().filter(|_| sides.progress.flushed()) {
             self.leaving = bytes;
         }
         while !self.leaving.is_empty() {
@@ -86,12 +74,6 @@ impl Front {
             }
             self.leaving.drain(..written);
         }
-        self.clean = false;
         Poll::Ready(Ok(()))
-    }
-
-    /// hyper has nothing more to write.
-    pub(super) fn flushed(&mut self) {
-        self.clean = true;
     }
 }

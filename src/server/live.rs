@@ -9,8 +9,6 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use hyper_util::server::conn::auto;
 use tracing::{error, info, warn};
 
 use crate::admin::{self, InUse, Ready};
@@ -24,6 +22,7 @@ use crate::telemetry::Logs;
 use crate::telemetry::logs::EACH;
 use crate::telemetry::metrics::{Limits, Reload};
 
+use super::http::Versions;
 use super::tls::Tls;
 
 /// How a port serves now. Requests ask for the service, connections for the rest.
@@ -59,22 +58,18 @@ impl Serving {
         self.0.turn.fetch_add(1, Release);
     }
 
-    /// A copy of the service.
-    pub(super) fn latest(&self) -> Latest {
+    /// The copy, which is made anew if there is none, or none of this turn.
+    pub(super) fn renew<'a>(&self, copy: &'a mut Option<Latest>) -> &'a mut Edge {
         // The turn first: a copy may be newer than it says, and is then made once more, but never older.
         let turn = self.0.turn.load(Acquire);
-        Latest {
+        if copy.as_ref().is_some_and(|copy| copy.turn != turn) {
+            *copy = None;
+        }
+        let latest = copy.get_or_insert_with(|| Latest {
             turn,
             service: self.now().service.clone(),
-        }
-    }
-
-    /// The copy, which is made anew if it is not of this turn.
-    pub(super) fn renew<'a>(&self, copy: &'a mut Latest) -> &'a mut Edge {
-        if self.0.turn.load(Acquire) != copy.turn {
-            *copy = self.latest();
-        }
-        &mut copy.service
+        });
+        &mut latest.service
     }
 }
 
@@ -83,25 +78,16 @@ pub(super) struct Served {
     pub(super) service: Edge,
     /// None: cleartext.
     pub(super) tls: Option<Tls>,
-    pub(super) http: Arc<auto::Builder<TokioExecutor>>,
+    pub(super) versions: Arc<Versions>,
     pub(super) header_timeout: Duration,
 }
 
 impl Served {
     fn new(service: Edge, tls: Option<Tls>, http2: bool, header_timeout: Duration) -> Self {
-        let mut http = auto::Builder::new(TokioExecutor::new());
-        if !http2 {
-            http = http.http1_only();
-        }
-        // Ours is kept by `Patience`; hyper's would close idle connections too.
-        http.http1().header_read_timeout(None);
-        http.http2()
-            .timer(TokioTimer::new())
-            .max_header_list_size(16 * 1024);
         Self {
             service,
             tls,
-            http: Arc::new(http),
+            versions: Arc::new(Versions::new(http2)),
             header_timeout,
         }
     }
@@ -222,7 +208,7 @@ impl Live {
         accounts.go_by(&config.allowance, config.cache.usable_for);
         let Ports { callers, operators } = &self.serving;
         let tls = tls(&loaded.certificates, &config, Some(&self.serving));
-        let admin = operators.latest().service;
+        let admin = operators.now().service.clone();
         callers.turn(Served::callers(&config, &means, parts, tls.callers));
         operators.turn(Served::operators(admin, tls.operators));
         if config.cache != was.cache {

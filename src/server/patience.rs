@@ -9,21 +9,22 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Version;
 use tokio::time::Sleep;
 
-/// Where a connection stands. Its bytes and its requests say so; all of it happens in the connection's one task.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Progress(Arc<Noted>);
+use super::connection::Sides;
 
+/// Where a connection stands. Its bytes and its requests say so; all of it happens in the connection's one task.
 #[derive(Debug, Default)]
-struct Noted {
+pub(super) struct Progress {
     stage: AtomicU8,
     requests: AtomicU32,
+    /// Something that hyper wrote may not have gone out.
+    unsent: AtomicBool,
 }
 
 /// No request came yet.
@@ -45,8 +46,8 @@ impl Progress {
         } else {
             STREAMS
         };
-        self.0.stage.store(stage, Relaxed);
-        self.0.requests.fetch_add(1, Relaxed);
+        self.stage.store(stage, Relaxed);
+        self.requests.fetch_add(1, Relaxed);
     }
 
     /// The answer to it is decided.
@@ -56,7 +57,7 @@ impl Progress {
 
     /// Whether the caller is in the middle of a request's head, other than the connection's first.
     pub(super) fn mid_head(&self) -> bool {
-        self.0.stage.load(Relaxed) == HEAD
+        self.stage.load(Relaxed) == HEAD
     }
 
     /// Bytes came.
@@ -64,20 +65,35 @@ impl Progress {
         self.step(ANSWERED, HEAD);
     }
 
+    /// Some are to go.
+    pub(super) fn writes(&self) {
+        self.unsent.store(true, Relaxed);
+    }
+
     /// What came while an answer was still being sent can be whole requests, which have to wait for that.
     pub(super) fn wrote(&self) {
         self.step(HEAD, ANSWERED);
     }
 
+    /// All that was written is out.
+    pub(super) fn flush(&self) {
+        self.unsent.store(false, Relaxed);
+    }
+
+    /// Whether it is.
+    pub(super) fn flushed(&self) -> bool {
+        !self.unsent.load(Relaxed)
+    }
+
     /// The number of the request that is awaited, if one is.
     fn awaited(&self) -> Option<u32> {
-        let awaited = matches!(self.0.stage.load(Relaxed), OPENING | HEAD);
-        awaited.then(|| self.0.requests.load(Relaxed))
+        let awaited = matches!(self.stage.load(Relaxed), OPENING | HEAD);
+        awaited.then(|| self.requests.load(Relaxed))
     }
 
     fn step(&self, from: u8, to: u8) {
-        if self.0.stage.load(Relaxed) == from {
-            self.0.stage.store(to, Relaxed);
+        if self.stage.load(Relaxed) == from {
+            self.stage.store(to, Relaxed);
         }
     }
 }
@@ -85,16 +101,16 @@ impl Progress {
 /// Runs out once a head has taken too long.
 #[derive(Debug)]
 pub(super) struct Patience {
-    progress: Progress,
+    sides: Arc<Sides>,
     limit: Duration,
     /// For which request it runs. Most heads come in one piece and never need it.
     timer: Option<(u32, Pin<Box<Sleep>>)>,
 }
 
 impl Patience {
-    pub(super) fn new(progress: Progress, limit: Duration) -> Self {
+    pub(super) fn new(sides: Arc<Sides>, limit: Duration) -> Self {
         Self {
-            progress,
+            sides,
             limit,
             timer: None,
         }
@@ -102,7 +118,7 @@ impl Patience {
 
     /// To be asked after each of the connection's turns.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(request) = self.progress.awaited() else {
+        let Some(request) = self.sides.progress.awaited() else {
             self.timer = None;
             return Poll::Pending;
         };

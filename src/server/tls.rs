@@ -1,24 +1,25 @@
 //! Hides how a connection's bytes become private, and who is at its other end.
 
-use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use http::Version;
 use rustls::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::patience::Patience;
 use crate::edge::certificates::Certificates;
 use crate::edge::peer::Peer;
 use crate::secret::Print;
 use crate::telemetry::metrics::{Handshake, Metrics};
+
+/// Its name where two sides agree on it.
+const HTTP_2: &[u8] = b"h2";
 
 /// How a port's connections are opened.
 #[derive(Clone)]
@@ -36,7 +37,7 @@ impl Tls {
             return before.clone();
         }
         let protocols: &[&[u8]] = match http2 {
-            true => &[b"h2", b"http/1.1"],
+            true => &[HTTP_2, b"http/1.1"],
             false => &[b"http/1.1"],
         };
         Self {
@@ -45,7 +46,8 @@ impl Tls {
         }
     }
 
-    async fn shake_hands(&self, stream: TcpStream) -> io::Result<(Stream, Peer)> {
+    /// Makes a connection private, and learns who is at its other end.
+    pub(super) async fn shake_hands(self, stream: TcpStream) -> io::Result<(Stream, Peer)> {
         let stream = Box::new(self.acceptor.accept(stream).await?);
         let (_, session) = stream.get_ref();
         let shown = session.peer_certificates().and_then(<[_]>::first);
@@ -54,34 +56,14 @@ impl Tls {
     }
 }
 
-/// A connection ready for HTTP, and its other end where TLS is spoken; nothing if hands were not shaken, or not in time. Why not
-/// is the other side's affair, and told to it.
-pub(super) async fn open(
-    tls: Option<Tls>,
-    stream: TcpStream,
-    metrics: Option<Arc<Metrics>>,
-    patience: &mut Patience,
-    closing: &CancellationToken,
-) -> Option<(Stream, Option<Peer>)> {
-    let Some(tls) = tls else {
-        return Some((Stream::Clear(stream), None));
-    };
-    // What is boxed is large, and over before the first request.
-    let shaken = tokio::select! {
-        shaken = Box::pin(tls.shake_hands(stream)) => shaken,
-        () = poll_fn(|cx| patience.poll(cx)) => Err(io::ErrorKind::TimedOut.into()),
-        () = closing.cancelled() => return None,
-    };
+/// Counts a handshake. Why one failed is the other side's affair, and was told to it.
+pub(super) fn note<T>(shaken: &io::Result<T>, metrics: Option<&Metrics>) {
     let outcome = shaken.as_ref().map_or_else(meaning, |_| Handshake::Ok);
     if let Some(metrics) = metrics {
         metrics.handshake(outcome);
     }
-    match shaken {
-        Ok((stream, peer)) => Some((stream, Some(peer))),
-        Err(error) => {
-            debug!(outcome = outcome.name(), %error, "a handshake failed");
-            None
-        }
+    if let Err(error) = shaken {
+        debug!(outcome = outcome.name(), %error, "a handshake failed");
     }
 }
 
@@ -111,6 +93,18 @@ fn meaning(error: &io::Error) -> Handshake {
 pub(super) enum Stream {
     Clear(TcpStream),
     Private(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Which version of HTTP the two sides agreed on (ALPN). Who does not say speaks HTTP/1.1.
+    pub(super) fn agreed(&self) -> Version {
+        match self {
+            Self::Private(stream) if stream.get_ref().1.alpn_protocol() == Some(HTTP_2) => {
+                Version::HTTP_2
+            }
+            Self::Private(_) | Self::Clear(_) => Version::HTTP_11,
+        }
+    }
 }
 
 macro_rules! either {

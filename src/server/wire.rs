@@ -1,15 +1,23 @@
-//! Hides what is done with a caller's bytes beside passing them: they are noted as they come and go, and a 1xx goes before
-//! a response.
+//! Hides what is done with a caller's bytes beside passing them: they are noted as they come and go, the first ones tell
+//! which version of HTTP is spoken, and a 1xx goes before a response.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use http::Version;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::ahead::{Ahead, Front};
-use super::patience::Progress;
+use super::ahead::Front;
+use super::connection::Sides;
+
+/// What every connection of HTTP/2 begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// More than a head has, in most cases, so that it is read at once.
+const FIRST: usize = 4096;
 
 /// Up to here it costs less to copy header and body into one piece than to have the kernel write two: CPU time of a hit with
 /// 50 contacts as bare hyper's share of it, 0.82 instead of 0.77.
@@ -24,24 +32,64 @@ thread_local! {
 #[derive(Debug)]
 pub(super) struct Wire<S> {
     stream: S,
-    progress: Progress,
+    sides: Arc<Sides>,
     front: Front,
+    /// What came and nobody has read yet.
+    kept: Vec<u8>,
 }
 
 impl<S> Wire<S> {
-    pub(super) fn new(stream: S, progress: Progress, ahead: Ahead) -> Self {
+    pub(super) fn new(stream: S, sides: Arc<Sides>) -> Self {
         Self {
             stream,
-            progress,
-            front: Front::new(ahead),
+            sides,
+            front: Front::default(),
+            kept: Vec::new(),
         }
     }
 
     fn wrote(&self, written: &Poll<io::Result<usize>>) {
         if matches!(written, Poll::Ready(Ok(1..))) {
-            self.progress.wrote();
+            self.sides.progress.wrote();
         }
     }
+}
+
+impl<S: AsyncRead + Unpin> Wire<S> {
+    /// Waits until something comes, and then for as much of it as tells which version is spoken, unless that is known.
+    /// None: the other side has nothing to say. All that came is still there to be read.
+    pub(super) fn poll_version(
+        &mut self,
+        cx: &mut Context<'_>,
+        known: Option<Version>,
+    ) -> Poll<io::Result<Option<Version>>> {
+        loop {
+            if !self.kept.is_empty()
+                && let Some(version) = known.or_else(|| version(&self.kept))
+            {
+                return Poll::Ready(Ok(Some(version)));
+            }
+            // Not a connection's own, for most of them wait here.
+            let mut space = [MaybeUninit::uninit(); FIRST];
+            let mut buf = ReadBuf::uninit(&mut space);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                let half = (!self.kept.is_empty()).then_some(Version::HTTP_11);
+                return Poll::Ready(Ok(half));
+            }
+            self.sides.progress.read();
+            self.kept.extend_from_slice(buf.filled());
+        }
+    }
+}
+
+/// Which version begins like that, once it can be told.
+fn version(bytes: &[u8]) -> Option<Version> {
+    let both = bytes.len().min(PREFACE.len());
+    if bytes[..both] != PREFACE[..both] {
+        return Some(Version::HTTP_11);
+    }
+    (both == PREFACE.len()).then_some(Version::HTTP_2)
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
@@ -50,10 +98,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.kept.is_empty() {
+            let n = buf.remaining().min(self.kept.len());
+            buf.put_slice(&self.kept[..n]);
+            self.kept.drain(..n);
+            if self.kept.is_empty() {
+                self.kept = Vec::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.progress.read();
+            self.sides.progress.read();
         }
         read
     }
@@ -66,7 +123,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        ready!(this.front.poll(cx, &mut this.stream))?;
+        ready!(this.front.poll(cx, &this.sides, &mut this.stream))?;
+        this.sides.progress.writes();
         let written = Pin::new(&mut this.stream).poll_write(cx, buf);
         self.wrote(&written);
         written
@@ -78,7 +136,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        ready!(this.front.poll(cx, &mut this.stream))?;
+        ready!(this.front.poll(cx, &this.sides, &mut this.stream))?;
+        this.sides.progress.writes();
         let written = match bufs.iter().map(|buf| buf.len()).sum::<usize>() {
             0..=SHORT if bufs.len() > 1 => SCRATCH.with_borrow_mut(|piece| {
                 piece.clear();
@@ -97,11 +156,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.front.flushed();
+        self.sides.progress.flush();
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.sides.progress.writes();
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

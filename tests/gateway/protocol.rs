@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::Full;
 
+use crate::support::connection::{Connection, PREFACE, SETTINGS};
 use crate::support::{World, path};
 
 const HOSTS: &str =
@@ -262,6 +263,35 @@ async fn both_versions_of_http_are_spoken_on_one_port_and_share_the_pages() {
     assert_eq!((second.status.as_u16(), &second.body), (200, &first.body));
     assert!(second.cache_status().starts_with("hit"));
     assert_eq!(world.vendor.calls(), 1);
+}
+
+#[tokio::test]
+async fn which_version_it_is_is_told_from_whole_words() {
+    let world = World::new().await;
+    for (words, answered) in [
+        (["P", "OST"], "HTTP/1.1 405 "),
+        (["PR", "OPFIND"], "HTTP/1.1 405 "),
+        (["PRI", "NT"], "HTTP/1.1 405 "),
+        (["\r\n", "GET"], "HTTP/1.1 200 "),
+    ] {
+        let mut caller = Connection::to(&world.gateway.url).await;
+        caller.send(words[0]).await;
+        // Whoever is answered now was heard after that.
+        world.get("cl-n6-a").await;
+        let rest = format!(
+            "{} {} HTTP/1.1\r\nhost: x\r\n\r\n",
+            words[1],
+            path("cl-n6-a")
+        );
+        caller.send(rest).await;
+        let answer = caller.answer().await;
+        assert!(answer.starts_with(answered), "{words:?}: {answer}");
+    }
+    let mut caller = Connection::to(&world.gateway.url).await;
+    for byte in PREFACE {
+        caller.send([*byte]).await;
+    }
+    assert_eq!(caller.frame().await.0, SETTINGS);
 }
 
 #[tokio::test]

@@ -117,6 +117,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) const DATA: u8 = 0;
+pub(crate) const SETTINGS: u8 = 4;
 const HEADERS: u8 = 1;
 pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;

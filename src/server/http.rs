@@ -1,0 +1,164 @@
+//! Hides how hyper is driven: only once something comes, by the version of HTTP in which it is said.
+
+use std::error::Error;
+use std::io;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures_util::future::BoxFuture;
+use http::Version;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+
+use super::own::Own;
+use super::tls::{self, Stream, Tls};
+use super::wire::Wire;
+use crate::edge::peer::Peer;
+use crate::telemetry::metrics::Metrics;
+
+/// How each version of HTTP is spoken.
+pub(super) struct Versions {
+    one: http1::Builder,
+    two: http2::Builder<TokioExecutor>,
+    /// Whether the other is spoken by those who begin with it.
+    both: bool,
+}
+
+impl Versions {
+    pub(super) fn new(both: bool) -> Self {
+        let (mut one, mut two) = (
+            http1::Builder::new(),
+            http2::Builder::new(TokioExecutor::new()),
+        );
+        // Ours is kept by `Patience`; hyper's would close idle connections too.
+        one.header_read_timeout(None);
+        two.timer(TokioTimer::new()).max_header_list_size(16 * 1024);
+        Self { one, two, both }
+    }
+}
+
+/// What became of a connection.
+pub(super) type Ended = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// HTTP on a connection.
+pub(super) struct Http {
+    versions: Arc<Versions>,
+    state: State,
+}
+
+enum State {
+    /// Hands are being shaken. What is boxed is large, and over before the first request.
+    Opening(Shaking, Own, Option<Arc<Metrics>>),
+    /// Nothing came yet.
+    Quiet(Wire<Stream>, Own, Option<Version>),
+    One(Box<http1::Connection<TokioIo<Wire<Stream>>, Own>>),
+    Two(Box<http2::Connection<TokioIo<Wire<Stream>>, Own, TokioExecutor>>),
+    /// Nothing will come.
+    Leaving(Wire<Stream>),
+    Gone,
+}
+
+type Shaking = BoxFuture<'static, io::Result<(Stream, Peer)>>;
+
+impl Http {
+    /// In the clear.
+    pub(super) fn clear(versions: Arc<Versions>, stream: TcpStream, own: Own) -> Self {
+        let known = (!versions.both).then_some(Version::HTTP_11);
+        let wire = Wire::new(Stream::Clear(stream), own.sides().clone());
+        let state = State::Quiet(wire, own, known);
+        Self { versions, state }
+    }
+
+    /// Over TLS.
+    pub(super) fn private(
+        versions: Arc<Versions>,
+        stream: TcpStream,
+        own: Own,
+        tls: Tls,
+        metrics: Option<Arc<Metrics>>,
+    ) -> Self {
+        let shaking = Box::pin(tls.shake_hands(stream));
+        let state = State::Opening(shaking, own, metrics);
+        Self { versions, state }
+    }
+
+    /// Ready once the connection has ended.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        loop {
+            match &mut self.state {
+                State::One(connection) => {
+                    return Pin::new(&mut **connection).poll(cx).map_err(Into::into);
+                }
+                State::Two(connection) => {
+                    return Pin::new(&mut **connection).poll(cx).map_err(Into::into);
+                }
+                State::Opening(shaking, _, metrics) => {
+                    let shaken = ready!(shaking.as_mut().poll(cx));
+                    tls::note(&shaken, metrics.as_deref());
+                    match shaken {
+                        Ok((stream, peer)) => self.opened(stream, peer),
+                        Err(_) => self.state = State::Gone,
+                    }
+                }
+                State::Quiet(wire, _, known) => match ready!(wire.poll_version(cx, *known))? {
+                    Some(version) => self.begin(version),
+                    None => self.leave(),
+                },
+                State::Leaving(wire) => {
+                    return Pin::new(wire).poll_shutdown(cx).map_err(Into::into);
+                }
+                State::Gone => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    fn opened(&mut self, stream: Stream, peer: Peer) {
+        if let State::Opening(_, own, _) = mem::replace(&mut self.state, State::Gone) {
+            let agreed = stream.agreed();
+            let wire = Wire::new(stream, own.sides().clone());
+            self.state = State::Quiet(wire, own.of(peer), Some(agreed));
+        }
+    }
+
+    fn begin(&mut self, version: Version) {
+        self.state = match mem::replace(&mut self.state, State::Gone) {
+            State::Quiet(wire, own, _) if version == Version::HTTP_2 => {
+                let connection = self.versions.two.serve_connection(TokioIo::new(wire), own);
+                State::Two(Box::new(connection))
+            }
+            State::Quiet(wire, own, _) => {
+                let connection = self.versions.one.serve_connection(TokioIo::new(wire), own);
+                State::One(Box::new(connection))
+            }
+            other => other,
+        };
+    }
+
+    /// Takes no more requests, and ends when those it has are answered.
+    pub(super) fn leave(&mut self) {
+        match &mut self.state {
+            State::One(connection) => Pin::new(&mut **connection).graceful_shutdown(),
+            State::Two(connection) => Pin::new(&mut **connection).graceful_shutdown(),
+            State::Quiet(..) => {
+                if let State::Quiet(wire, ..) = mem::replace(&mut self.state, State::Gone) {
+                    self.state = State::Leaving(wire);
+                }
+            }
+            State::Opening(..) => self.state = State::Gone,
+            State::Leaving(_) | State::Gone => {}
+        }
+    }
+
+    /// It is not waited for any longer.
+    pub(super) fn give_up(&mut self) {
+        if let State::Opening(_, _, metrics) = &self.state {
+            let late: io::Result<()> = Err(io::ErrorKind::TimedOut.into());
+            tls::note(&late, metrics.as_deref());
+        }
+        self.state = State::Gone;
+    }
+}
