@@ -13,7 +13,7 @@ use super::Port;
 use super::ahead::Ahead;
 use super::http::{Ended, Http};
 use super::own::Own;
-use super::patience::{Patience, Progress};
+use super::patience::{Awaited, Patience, Progress};
 use crate::telemetry::metrics::Metrics;
 
 /// What a connection's bytes and its requests tell each other.
@@ -52,10 +52,18 @@ pub(super) fn serve(
                     note(ended);
                     return Poll::Ready(());
                 }
-                if patience.poll(cx).is_ready() {
-                    debug!("a connection brought no request in time");
-                    http.give_up();
-                    return Poll::Ready(());
+                match patience.poll(cx) {
+                    Poll::Ready(Awaited::Head(_)) => {
+                        debug!("a connection brought no request in time");
+                        http.give_up();
+                        return Poll::Ready(());
+                    }
+                    Poll::Ready(Awaited::Word(_)) if !told => {
+                        debug!("a connection rests");
+                        http.rest();
+                        continue;
+                    }
+                    Poll::Ready(Awaited::Word(_)) | Poll::Pending => {}
                 }
                 // hyper would drop the part of a head that it has; its sender gets an answer first.
                 if told || sides.progress.mid_head() || closing.as_mut().poll(cx).is_pending() {

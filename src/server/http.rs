@@ -1,4 +1,5 @@
-//! Hides how hyper is driven: only once something comes, by the version of HTTP in which it is said.
+//! Hides how hyper is driven, and that it is there only while requests come: its buffers are most of what a connection
+//! costs, and most connections wait.
 
 use std::error::Error;
 use std::io;
@@ -53,7 +54,7 @@ pub(super) struct Http {
 enum State {
     /// Hands are being shaken. What is boxed is large, and over before the first request.
     Opening(Shaking, Own, Option<Arc<Metrics>>),
-    /// Nothing came yet.
+    /// Nothing comes, for now.
     Quiet(Wire<Stream>, Own, Option<Version>),
     One(Box<http1::Connection<TokioIo<Wire<Stream>>, Own>>),
     Two(Box<http2::Connection<TokioIo<Wire<Stream>>, Own, TokioExecutor>>),
@@ -133,6 +134,25 @@ impl Http {
             State::Quiet(wire, own, _) => {
                 let connection = self.versions.one.serve_connection(TokioIo::new(wire), own);
                 State::One(Box::new(connection))
+            }
+            other => other,
+        };
+    }
+
+    /// Does without hyper until more comes. Only between two requests of HTTP/1, when the last answer has gone.
+    pub(super) fn rest(&mut self) {
+        self.state = match mem::replace(&mut self.state, State::Gone) {
+            State::One(connection) => {
+                let http1::Parts {
+                    io,
+                    read_buf,
+                    service,
+                    ..
+                } = connection.into_parts();
+                let (mut wire, mut own) = (io.into_inner(), service);
+                own.rest();
+                wire.rest(&read_buf);
+                State::Quiet(wire, own, Some(Version::HTTP_11))
             }
             other => other,
         };

@@ -19,7 +19,7 @@ use crate::edge::{Body, Outcome, respond};
 pub(super) struct Own {
     serving: Serving,
     /// A copy of the service, because to make one for each request would take a box and a dozen counts of references. None
-    /// before the first one.
+    /// while no requests come.
     latest: RefCell<Option<Latest>>,
     peer: Option<Peer>,
     sides: Arc<Sides>,
@@ -45,6 +45,11 @@ impl Own {
 
     pub(super) fn sides(&self) -> &Arc<Sides> {
         &self.sides
+    }
+
+    /// Holds no more than the next request cannot do without.
+    pub(super) fn rest(&mut self) {
+        self.latest = RefCell::default();
     }
 }
 

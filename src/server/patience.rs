@@ -2,10 +2,10 @@
 //!
 //! hyper has a limit of its own, but counts from the last answer on, which closes idle connections under callers that
 //! mean to use them again. Here the time counts from a head's first byte, and for the first one from the connection's
-//! start. An idle connection costs nothing and waits for as long as it likes.
+//! start. An idle connection waits for as long as it likes, and after a while rests, so that it costs next to nothing.
 //!
-//! Bytes that came together with an earlier request are not seen as the start of a head; a caller who stops in the
-//! middle of one like that is taken for idle.
+//! Bytes that came together with an earlier request are not seen as the start of a head; those of a caller who stops in
+//! the middle of one like that are found when the connection is to rest.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,6 +17,10 @@ use http::Version;
 use tokio::time::Sleep;
 
 use super::connection::Sides;
+
+/// A connection on which nothing is said for so long, or for up to twice as long, rests. A request after that takes a few
+/// thousand instructions more.
+const REST: Duration = Duration::from_secs(1);
 
 /// Where a connection stands. Its bytes and its requests say so; all of it happens in the connection's one task.
 #[derive(Debug, Default)]
@@ -37,6 +41,17 @@ const ANSWERED: u8 = 2;
 const HEAD: u8 = 3;
 /// It speaks HTTP/2, whose frames tell nothing here.
 const STREAMS: u8 = 4;
+/// Nothing was said for a while.
+const RESTING: u8 = 5;
+
+/// What a connection waits for, by the number of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// All of its head.
+    Head(u32),
+    /// Its first byte.
+    Word(u32),
+}
 
 impl Progress {
     /// A head is complete.
@@ -63,6 +78,7 @@ impl Progress {
     /// Bytes came.
     pub(super) fn read(&self) {
         self.step(ANSWERED, HEAD);
+        self.step(RESTING, HEAD);
     }
 
     /// Some are to go.
@@ -85,10 +101,18 @@ impl Progress {
         !self.unsent.load(Relaxed)
     }
 
-    /// The number of the request that is awaited, if one is.
-    fn awaited(&self) -> Option<u32> {
-        let awaited = matches!(self.stage.load(Relaxed), OPENING | HEAD);
-        awaited.then(|| self.requests.load(Relaxed))
+    /// Nothing was said for a while, or only the beginning of a head, which did not look like one when it came.
+    pub(super) fn rest(&self, began: bool) {
+        self.step(ANSWERED, if began { HEAD } else { RESTING });
+    }
+
+    fn awaited(&self) -> Option<Awaited> {
+        let request = self.requests.load(Relaxed);
+        match self.stage.load(Relaxed) {
+            OPENING | HEAD => Some(Awaited::Head(request)),
+            ANSWERED if self.flushed() => Some(Awaited::Word(request)),
+            _ => None,
+        }
     }
 
     fn step(&self, from: u8, to: u8) {
@@ -98,13 +122,12 @@ impl Progress {
     }
 }
 
-/// Runs out once a head has taken too long.
+/// Runs out once a head has taken too long, or nothing was said for a while.
 #[derive(Debug)]
 pub(super) struct Patience {
     sides: Arc<Sides>,
     limit: Duration,
-    /// For which request it runs. Most heads come in one piece and never need it.
-    timer: Option<(u32, Pin<Box<Sleep>>)>,
+    timer: Option<(Awaited, Pin<Box<Sleep>>)>,
 }
 
 impl Patience {
@@ -116,44 +139,70 @@ impl Patience {
         }
     }
 
-    /// To be asked after each of the connection's turns.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(request) = self.sides.progress.awaited() else {
-            self.timer = None;
+    /// To be asked after each of the connection's turns. Says what was awaited in vain.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Awaited> {
+        let Some(awaited) = self.sides.progress.awaited() else {
+            // A timer that is there may be of use again, most often soon.
             return Poll::Pending;
         };
-        if self.timer.as_ref().is_none_or(|(of, _)| *of != request) {
-            self.timer = Some((request, Box::pin(tokio::time::sleep(self.limit))));
+        let limit = match awaited {
+            Awaited::Head(_) => self.limit,
+            Awaited::Word(_) => REST,
+        };
+        let (of, timer) = self.timer.get_or_insert_with(|| {
+            let timer = Box::pin(tokio::time::sleep(limit));
+            (awaited, timer)
+        });
+        if *of != awaited {
+            // Where requests follow one another, one timer does for many: it begins again when it has run out.
+            if matches!((*of, awaited), (Awaited::Word(_), Awaited::Word(_))) && !timer.is_elapsed()
+            {
+                return Poll::Pending;
+            }
+            *of = awaited;
+            timer.set(tokio::time::sleep(limit));
         }
-        match &mut self.timer {
-            Some((_, timer)) => timer.as_mut().poll(cx),
-            None => Poll::Pending,
+        let over = timer.as_mut().poll(cx).map(|()| awaited);
+        if over.is_ready() {
+            self.timer = None;
         }
+        over
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Awaited::{Head, Word};
 
     #[test]
     fn a_head_is_awaited_from_its_first_byte_to_its_last() {
         let progress = Progress::default();
         let at = |what: &str, awaited| assert_eq!(progress.awaited(), awaited, "{what}");
-        at("before the first head", Some(0));
+        at("before the first head", Some(Head(0)));
         progress.read();
-        at("within it", Some(0));
+        at("within it", Some(Head(0)));
         progress.asked(Version::HTTP_11);
         progress.read();
         at("while it is answered, whatever else comes", None);
         progress.answered();
+        progress.writes();
         progress.wrote();
-        at("idle", None);
+        at("while the answer is not all out", None);
+        progress.flush();
+        at("idle", Some(Word(1)));
         progress.read();
-        at("within the next head", Some(1));
+        at("within the next head", Some(Head(1)));
         progress.wrote();
-        at("behind an answer that is still being sent", None);
+        at("behind an answer that is still being sent", Some(Word(1)));
+        progress.rest(true);
+        at("within a head that came with an earlier one", Some(Head(1)));
+        progress.asked(Version::HTTP_11);
+        progress.answered();
+        progress.rest(false);
+        at("at rest", None);
         progress.read();
+        at("after it", Some(Head(2)));
         progress.asked(Version::HTTP_2);
         progress.answered();
         progress.read();

@@ -48,6 +48,12 @@ impl<S> Wire<S> {
         }
     }
 
+    /// Nobody reads until more comes. What was read in vain is to be read again.
+    pub(super) fn rest(&mut self, unused: &[u8]) {
+        self.sides.progress.rest(!unused.is_empty());
+        self.kept.splice(..0, unused.iter().copied());
+    }
+
     fn wrote(&self, written: &Poll<io::Result<usize>>) {
         if matches!(written, Poll::Ready(Ok(1..))) {
             self.sides.progress.wrote();

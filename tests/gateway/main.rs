@@ -33,6 +33,7 @@ mod protocol;
 mod quotas;
 mod readme;
 mod reload;
+mod resting;
 mod rules;
 mod secrecy;
 mod support;
