@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::uri::Scheme;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -66,7 +67,8 @@ impl Outlet {
         });
         let to = plan.endpoint.authority().map(ToString::to_string);
         let rejected = Arc::new(AtomicUsize::new(0));
-        let client = Client::new(plan.timeout, rejected.clone());
+        let private = plan.endpoint.scheme() == Some(&Scheme::HTTPS);
+        let client = Client::new(private, plan.timeout, rejected.clone());
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
             .with_http_client(client)
@@ -181,12 +183,12 @@ struct Client {
 }
 
 impl Client {
-    fn new(timeout: Duration, rejected: Arc<AtomicUsize>) -> Self {
+    fn new(private: bool, timeout: Duration, rejected: Arc<AtomicUsize>) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         let https = HttpsConnectorBuilder::new()
-            .with_tls_config(tls())
+            .with_tls_config(tls(private))
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(tcp);
@@ -233,10 +235,12 @@ impl HttpClient for Client {
     }
 }
 
-/// The system's roots. A machine without any can still reach a collector without TLS.
-fn tls() -> ClientConfig {
+/// With the system's roots where they are of use: nothing at a start takes longer than to read them.
+fn tls(private: bool) -> ClientConfig {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if private {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
     // The same provider that the program installs as its default before anything else.
     ClientConfig::builder()
         .with_root_certificates(roots)
