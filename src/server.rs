@@ -1,7 +1,7 @@
 //! Binds the two ports, gives every connection to hyper, and leaves in order when told to.
 //!
-//! The order: readiness turns 503; for `drain_delay` everything goes on as before, while those who route requests here
-//! learn of it; then no connection and no request is taken any more, those in flight are answered, idle connections are
+//! The order: readiness turns 503; for `drain_delay` requests are served as before, while those who route them here learn
+//! of it, and answers tell callers to connect anew; then no connection and no request is taken any more, those in flight are answered, idle connections are
 //! closed; what is left after `drain_for` is cut off.
 
 use std::io;
@@ -37,12 +37,14 @@ use crate::upstream::allowance::{Allowances, Sharing};
 mod ahead;
 mod connection;
 mod http;
+mod inherited;
 mod live;
 mod own;
 mod patience;
 mod tls;
 mod wire;
 
+use inherited::Inherited;
 use live::{Live, Serving};
 
 /// How long the last spans may take to reach the collector, once nobody is left to be answered.
@@ -113,8 +115,10 @@ impl Gateway {
         for warning in &config.telemetry.open_telemetry.warnings {
             warn!("{warning}");
         }
-        let callers = listen("listen.address", config.listen.address).await?;
-        let operators = listen("admin.address", config.admin.address).await?;
+        let mut inherited = Inherited::take();
+        let callers = listen("listen.address", config.listen.address, &mut inherited).await?;
+        let operators = listen("admin.address", config.admin.address, &mut inherited).await?;
+        drop(inherited);
         let tasks = TaskTracker::new();
         let propagate = config.upstream.propagate_trace;
         let time = clock.clone();
@@ -222,6 +226,7 @@ impl Gateway {
             serving: live.serving.operators.clone(),
             metrics: None,
             max_connections: 256,
+            shut: CancellationToken::new(),
             closing: CancellationToken::new(),
         };
         let callers = Port {
@@ -229,8 +234,10 @@ impl Gateway {
             serving: live.serving.callers.clone(),
             metrics: Some(parts.metrics.clone()),
             max_connections,
+            shut: CancellationToken::new(),
             closing: parts.draining.clone(),
         };
+        let shut = callers.shut.clone();
         let (admin_closing, at_admin, at_work) = (
             operators.closing.clone(),
             TaskTracker::new(),
@@ -260,13 +267,20 @@ impl Gateway {
         let listen = &live.config.listen;
         ready.set(false);
         info!(delay = ?listen.drain_delay, "leaving: unready, still serving");
-        tokio::time::sleep(listen.drain_delay).await;
+        live.serving.callers.leave();
+        // Whoever has just connected has a request on its way.
+        let on_its_way = ON_ITS_WAY.min(listen.drain_delay / 4);
+        tokio::time::sleep(listen.drain_delay - on_its_way).await;
+        shut.cancel();
+        tokio::time::sleep(on_its_way).await;
         live.close();
+        live.serving.callers.close();
         parts.draining.cancel();
         at_work.close();
         info!(connections = parts.metrics.open_connections(), "draining");
         let drained = tokio::time::timeout(listen.drain_for, at_work.wait()).await;
         parts.fleet.leave().await;
+        live.serving.operators.close();
         admin_closing.cancel();
         at_admin.close();
         let ended = match drained {
@@ -281,10 +295,20 @@ impl Gateway {
     }
 }
 
+/// For the last part of `drain_delay`, at most so long, no connection is taken, so that those that were bring their requests.
+const ON_ITS_WAY: Duration = Duration::from_millis(250);
+
 /// So much longer than a call may take, a replica that makes one is waited for.
 const LEASE_MARGIN: Duration = Duration::from_secs(1);
 
-async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+async fn listen(
+    key: &'static str,
+    address: SocketAddr,
+    inherited: &mut Inherited,
+) -> Result<TcpListener, StartError> {
+    if let Some(socket) = inherited.at(address) {
+        return Ok(socket);
+    }
     TcpListener::bind(address)
         .await
         .map_err(|error| StartError::Bind {
@@ -300,7 +324,9 @@ struct Port {
     serving: Serving,
     metrics: Option<Arc<Metrics>>,
     max_connections: usize,
-    /// Set once the port takes no more connections and those it has are to end.
+    /// Set once the port takes no more connections.
+    shut: CancellationToken,
+    /// Set once those it has are to end.
     closing: CancellationToken,
 }
 
@@ -328,6 +354,7 @@ impl Port {
         };
         let mut accept = pin!(accept);
         tokio::select! {
+            () = self.shut.cancelled() => {}
             () = self.closing.cancelled() => {}
             () = accept.as_mut() => {}
         }

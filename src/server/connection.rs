@@ -43,7 +43,8 @@ pub(super) fn serve(
         Some(tls) => Http::private(versions, stream, own, tls, metrics.clone()),
     };
     let mut patience = Patience::new(sides.clone(), served.header_timeout);
-    let mut told = false;
+    let serving = port.serving.clone();
+    let (mut told, mut listening) = (false, false);
     async move {
         let mut closing = pin!(closing.cancelled());
         let turn = poll_fn(|cx| {
@@ -65,8 +66,14 @@ pub(super) fn serve(
                     }
                     Poll::Ready(Awaited::Word(_)) | Poll::Pending => {}
                 }
-                // hyper would drop the part of a head that it has; its sender gets an answer first.
-                if told || sides.progress.mid_head() || closing.as_mut().poll(cx).is_pending() {
+                // hyper would drop the part of a head that it has; its sender gets an answer first. And to ask `closing` takes a
+                // lock that all connections share, which to be woken by it is needed once.
+                let waits = listening && !serving.is_closing();
+                if told || sides.progress.mid_head() || waits {
+                    return Poll::Pending;
+                }
+                listening = true;
+                if closing.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
                 http.leave();

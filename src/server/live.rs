@@ -4,8 +4,8 @@
 use std::ops::Deref;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::{AtomicU8, AtomicUsize};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -33,7 +33,15 @@ struct Turns {
     now: ArcSwap<Served>,
     /// Rises whenever another takes the place of that.
     turn: AtomicUsize,
+    stage: AtomicU8,
 }
+
+/// A port serves.
+const SERVING: u8 = 0;
+/// It still does, and callers had better go elsewhere.
+const LEAVING: u8 = 1;
+/// Its connections end.
+const CLOSING: u8 = 2;
 
 /// A copy of a port's service, of some turn. There are no secrets in it, for it may be kept for as long as a connection is.
 pub(super) struct Latest {
@@ -46,6 +54,7 @@ impl Serving {
         Self(Arc::new(Turns {
             now: ArcSwap::from_pointee(first),
             turn: AtomicUsize::new(0),
+            stage: AtomicU8::new(SERVING),
         }))
     }
 
@@ -56,6 +65,26 @@ impl Serving {
     fn turn(&self, next: Served) {
         self.0.now.store(Arc::new(next));
         self.0.turn.fetch_add(1, Release);
+    }
+
+    /// From now on each answer says that its connection is the last one's.
+    pub(super) fn leave(&self) {
+        self.0.stage.store(LEAVING, Release);
+    }
+
+    /// To be called before connections are told to end, which look here whether they are.
+    pub(super) fn close(&self) {
+        self.0.stage.store(CLOSING, Release);
+    }
+
+    /// Whether callers had better go elsewhere.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.0.stage.load(Acquire) != SERVING
+    }
+
+    /// Whether connections are to end.
+    pub(super) fn is_closing(&self) -> bool {
+        self.0.stage.load(Acquire) == CLOSING
     }
 
     /// The copy, which is made anew if there is none, or none of this turn.

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use http::{Request, Response, Version};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use tower::Service as _;
@@ -67,7 +68,7 @@ impl Service<Request<Incoming>> for Own {
         };
         // By the settings of this moment, to its end. No rung does work in `poll_ready`, so none has to be asked.
         let mut latest = self.latest.borrow_mut();
-        match Soon::of(self.serving.renew(&mut latest).call(request)) {
+        let answer = match Soon::of(self.serving.renew(&mut latest).call(request)) {
             Soon::Later(answer) => {
                 let sides = self.sides.clone();
                 Soon::Later(answer).then(move |answer| {
@@ -87,6 +88,17 @@ impl Service<Request<Incoming>> for Own {
                 self.sides.progress.answered();
                 there
             }
+        };
+        // Whoever takes over the port gets the next request.
+        match self.serving.is_leaving() && version == Version::HTTP_11 {
+            true => answer.then(|answer| {
+                let close = HeaderValue::from_static("close");
+                answer.map(|mut answer| {
+                    answer.headers_mut().insert(CONNECTION, close);
+                    answer
+                })
+            }),
+            false => answer,
         }
     }
 }

@@ -40,4 +40,5 @@ mod support;
 mod tls;
 mod token;
 mod traces;
+mod upgrade;
 mod vendor_side;

@@ -24,10 +24,7 @@ enum Parts {
     #[default]
     None,
     One(Part),
-    #[expect(
-        clippy::box_collection,
-        reason = "a set is larger than a part, and few lists have one"
-    )]
+    /// A set is larger than a part, and few lists have one.
     Many(Box<HashSet<Part>>),
 }
 

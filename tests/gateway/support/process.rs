@@ -1,6 +1,8 @@
 //! The real program, as a process of its own.
 
 use std::io::Read;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -37,9 +39,24 @@ impl Program {
         Self::spawn(command)
     }
 
+    /// The same with a socket that is open already, passed on as systemd does it: as file descriptor 3.
+    pub(crate) fn behind(socket: &TcpListener, flags: &[&str], env: &[(&str, &str)]) -> Self {
+        const PASS_ON: &str = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"";
+        let program = env!("CARGO_BIN_EXE_contacts-gateway");
+        let mut command = Command::new("sh");
+        command.args(["-c", PASS_ON, program]).args(flags);
+        command.envs(env.iter().copied());
+        let socket = OwnedFd::from(socket.try_clone().unwrap());
+        Self::with_input(command, socket.into())
+    }
+
     /// Starts another program.
-    pub(crate) fn spawn(mut command: Command) -> Self {
-        let piped = command.stdin(Stdio::null()).stdout(Stdio::piped());
+    pub(crate) fn spawn(command: Command) -> Self {
+        Self::with_input(command, Stdio::null())
+    }
+
+    fn with_input(mut command: Command, input: Stdio) -> Self {
+        let piped = command.stdin(input).stdout(Stdio::piped());
         let mut child = piped.stderr(Stdio::piped()).spawn().unwrap();
         Self {
             out: Stream::of(child.stdout.take().unwrap()),
