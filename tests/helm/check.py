@@ -247,6 +247,19 @@ class Chart(unittest.TestCase):
                 self.assertLessEqual({mount["name"] for mount in container["volumeMounts"]}, set(names))
                 self.assertEqual(len(names), len(set(names)))
 
+    def test_replicas_with_a_shared_store_know_how_many_they_are(self):
+        shared = {"shared": {"url": "redis://redis:6379"}}
+        for values, told in [
+            ({"replicas": 3, "config": shared}, "fleet_size = 3"),
+            ({"config": shared, "autoscaling": {"enabled": True, "maxReplicas": 7}}, "fleet_size = 7"),
+            ({"replicas": 3, "config": shared | {"allowance": {"fleet_size": 9}}}, "fleet_size = 9"),
+            ({"replicas": 3}, None),
+        ]:
+            [settings] = of_kind("ConfigMap", documents(render(values)))
+            settings = settings["data"]["gateway.toml"]
+            self.assertEqual("fleet_size" in settings, told is not None, settings)
+            self.assertIn(told or "", settings)
+
     def test_a_change_of_the_settings_replaces_no_pod_unless_that_is_asked_for(self):
         for asked in (False, True):
             before, after = (

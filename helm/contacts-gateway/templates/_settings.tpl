@@ -5,6 +5,8 @@ What is in effect: `config` over what the mode needs, as JSON.
 
 A native sidecar is told to leave when nobody asks any more, so it leaves fast. A container beside the application is told at
 the same time as that, and a pod behind a Service before every node knows: these keep serving for a while.
+
+Replicas with a shared store are told how many they are, in case it is away before it could tell them.
 */}}
 {{- define "contacts-gateway.settings" -}}
 {{- $sidecar := eq .Values.mode "sidecar" -}}
@@ -12,6 +14,10 @@ the same time as that, and a pod behind a Service before every node knows: these
       "address" (ternary "127.0.0.1:8080" "0.0.0.0:8080" $sidecar)
       "drain_delay" (ternary "0s" "5s" (and $sidecar .Values.sidecar.native)) -}}
 {{- $needed := dict "listen" $listen "admin" (dict "address" "0.0.0.0:9090") -}}
+{{- if and (not $sidecar) (dig "shared" "url" "" .Values.config) -}}
+{{- $replicas := ternary .Values.autoscaling.maxReplicas .Values.replicas .Values.autoscaling.enabled -}}
+{{- $_ := set $needed "allowance" (dict "fleet_size" $replicas) -}}
+{{- end -}}
 {{- mergeOverwrite $needed (deepCopy .Values.config) | toJson -}}
 {{- end -}}
 
