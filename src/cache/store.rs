@@ -101,11 +101,14 @@ impl Store {
     /// To be taken before a fetch begins.
     pub fn ticket(&self, list: &ListKey) -> Ticket {
         let mut shelves = locked(&self.shelves);
-        let shelf = shelves.entry(list.clone()).or_default();
+        let shelf = shelves.entry(list.clone());
+        // As the shelf has it, so that all pages of a list share one text.
+        let list = shelf.key().clone();
+        let shelf = shelf.or_default();
         shelf.fetches += 1;
         Ticket {
             store: self.clone(),
-            list: list.clone(),
+            list,
             generation: shelf.generation,
         }
     }
@@ -213,7 +216,9 @@ impl Ticket {
             });
             let kept = std::iter::once(entry).chain(others.cloned());
             let kept = kept.take(MOST_VARIANTS).collect();
-            self.store.pages.insert(key.clone(), kept);
+            let mut key = key.clone();
+            key.list = self.list.clone();
+            self.store.pages.insert(key, kept);
         }
         // After every fetch, of which there are few, so that memory never runs ahead of max_bytes.
         self.store.tidy();

@@ -9,7 +9,14 @@ use crate::cache::vary::Selection;
 use crate::contacts::{Forwarded, Page, PageKey, Shapes};
 use crate::upstream::allowance::Debt;
 
-/// What one entry costs beyond its texts, fields and body.
+/// What one entry costs beyond its texts, its values and its body. Measured, as what thousands of empty pages add to a
+/// process. Of that, in bytes as the allocator hands them out:
+///
+/// - 420 are moka's: the key, the places in the order of use and in the wheel of times, and what holds these together;
+/// - 224 are the [`Entry`], and 8 its debt;
+/// - 110 is the list's shelf on average, with one page on it;
+/// - 64 count who has the body and the texts of the fields;
+/// - the rest is lost where texts are rounded up, and between pieces of memory.
 const OVERHEAD: usize = 1_000;
 
 /// A page, and what may be done with it.

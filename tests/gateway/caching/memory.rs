@@ -51,7 +51,7 @@ async fn thousands_of_pages_of_usual_size_leave_memory_within_max_bytes() {
 #[tokio::test]
 async fn thousands_of_empty_pages_leave_memory_within_max_bytes() {
     let flood = Flood {
-        pages: 16_000,
+        pages: 32_000,
         contacts: 0,
         pad_to: None,
         at_a_time: 8,
