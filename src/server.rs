@@ -1,8 +1,8 @@
 //! Binds the two ports, gives every connection to hyper, and leaves in order when told to.
 //!
 //! The order: readiness turns 503; for `drain_delay` requests are served as before, while those who route them here learn
-//! of it, and answers tell callers to connect anew; then no connection and no request is taken any more, those in flight are answered, idle connections are
-//! closed; what is left after `drain_for` is cut off.
+//! of it, and answers tell callers to connect anew; then no connection and, a moment later, no request is taken any more,
+//! those in flight are answered, idle connections are closed; what is left after `drain_for` is cut off.
 
 use std::io;
 use std::net::SocketAddr;
@@ -265,20 +265,21 @@ impl Gateway {
             () = following => {}
         }
         let listen = &live.config.listen;
+        live.serving.callers.leave();
         ready.set(false);
         info!(delay = ?listen.drain_delay, "leaving: unready, still serving");
-        live.serving.callers.leave();
-        // Whoever has just connected has a request on its way.
-        let on_its_way = ON_ITS_WAY.min(listen.drain_delay / 4);
-        tokio::time::sleep(listen.drain_delay - on_its_way).await;
+        tokio::time::sleep(listen.drain_delay).await;
         shut.cancel();
+        // Whoever has just connected has a request on its way. Without a delay nobody is waited for.
+        let on_its_way = ON_ITS_WAY.min(listen.drain_delay).min(listen.drain_for);
         tokio::time::sleep(on_its_way).await;
         live.close();
         live.serving.callers.close();
         parts.draining.cancel();
         at_work.close();
         info!(connections = parts.metrics.open_connections(), "draining");
-        let drained = tokio::time::timeout(listen.drain_for, at_work.wait()).await;
+        let left = listen.drain_for - on_its_way;
+        let drained = tokio::time::timeout(left, at_work.wait()).await;
         parts.fleet.leave().await;
         live.serving.operators.close();
         admin_closing.cancel();
@@ -295,7 +296,7 @@ impl Gateway {
     }
 }
 
-/// For the last part of `drain_delay`, at most so long, no connection is taken, so that those that were bring their requests.
+/// For the first part of `drain_for` no connection is taken, and those that were still bring their requests.
 const ON_ITS_WAY: Duration = Duration::from_millis(250);
 
 /// So much longer than a call may take, a replica that makes one is waited for.

@@ -90,7 +90,7 @@ impl Service<Request<Incoming>> for Own {
             }
         };
         // Whoever takes over the port gets the next request.
-        match self.serving.is_leaving() && version == Version::HTTP_11 {
+        match self.serving.is_leaving() && version < Version::HTTP_2 {
             true => answer.then(|answer| {
                 let close = HeaderValue::from_static("close");
                 answer.map(|mut answer| {

@@ -130,6 +130,15 @@ async fn for_the_drain_delay_it_is_unready_and_serves_on() {
     .await;
     assert_eq!(serving.get(&path("cl-n6-a")).await.status, 200);
     assert_eq!(serving.operate(Method::GET, "/live").await.status, 200);
+    // A caller who keeps its connection goes to whoever takes over: with a page from memory, and with one that is waited for.
+    for list in ["cl-n6-a", "cl-n6-b"] {
+        let mut caller = Connection::to(&serving.callers).await;
+        caller.send(request(list)).await;
+        let answer = caller.answer().await.to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 200 "), "{answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+        assert!(caller.rest().await.is_empty());
+    }
 }
 
 #[tokio::test]
