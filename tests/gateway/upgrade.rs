@@ -90,3 +90,20 @@ async fn opens_connections(address: &str, n: usize, done: &CancellationToken) ->
     }
     answers
 }
+
+#[tokio::test]
+async fn a_socket_that_no_setting_names_is_told_of_and_closed() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = Folder::new();
+    let ports = "[listen]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n";
+    let settings = settings_file(&folder, ports);
+    let mut program = Program::behind(&socket, &["--config", &settings], &[]);
+    let told = program.line("a socket was passed on").await;
+    let address = socket.local_addr().unwrap().to_string();
+    assert!(told.contains(&address), "{told}");
+    let serving = Serving::started(program).await;
+    assert_ne!(serving.callers, address);
+    drop(socket);
+    let refused = std::net::TcpStream::connect(&address).is_err();
+    assert!(refused, "it is not kept open");
+}
