@@ -35,11 +35,11 @@ use crate::telemetry::traces::Traces;
 use crate::upstream::allowance::{Allowances, Sharing};
 
 mod ahead;
+mod answers;
 mod connection;
 mod http;
 mod inherited;
 mod live;
-mod own;
 mod patience;
 mod tls;
 mod wire;

@@ -11,8 +11,8 @@ use tracing::debug;
 
 use super::Port;
 use super::ahead::Ahead;
+use super::answers::Answers;
 use super::http::{Ended, Http};
-use super::own::Own;
 use super::patience::{Awaited, Patience, Progress};
 use crate::telemetry::metrics::Metrics;
 
@@ -35,12 +35,12 @@ pub(super) fn serve(
     let (closing, metrics) = (port.closing.clone(), &port.metrics);
     let open = metrics.as_ref().map(Metrics::connection);
     let sides = Arc::<Sides>::default();
-    let own = Own::new(port.serving.clone(), sides.clone());
+    let answers = Answers::new(port.serving.clone(), sides.clone());
     let served = port.serving.now();
     let versions = served.versions.clone();
     let mut http = match served.tls.clone() {
-        None => Http::clear(versions, stream, own),
-        Some(tls) => Http::private(versions, stream, own, tls, metrics.clone()),
+        None => Http::clear(versions, stream, answers),
+        Some(tls) => Http::private(versions, stream, answers, tls, metrics.clone()),
     };
     let mut patience = Patience::new(sides.clone(), served.header_timeout);
     let serving = port.serving.clone();

@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
-use super::own::Own;
+use super::answers::Answers;
 use super::tls::{self, Stream, Tls};
 use super::wire::Wire;
 use crate::edge::peer::Peer;
@@ -53,11 +53,11 @@ pub(super) struct Http {
 
 enum State {
     /// Hands are being shaken. What is boxed is large, and over before the first request.
-    Opening(Shaking, Own, Option<Arc<Metrics>>),
+    Opening(Shaking, Answers, Option<Arc<Metrics>>),
     /// Nothing comes, for now.
-    Quiet(Wire<Stream>, Own, Option<Version>),
-    One(Box<http1::Connection<TokioIo<Wire<Stream>>, Own>>),
-    Two(Box<http2::Connection<TokioIo<Wire<Stream>>, Own, TokioExecutor>>),
+    Quiet(Wire<Stream>, Answers, Option<Version>),
+    One(Box<http1::Connection<TokioIo<Wire<Stream>>, Answers>>),
+    Two(Box<http2::Connection<TokioIo<Wire<Stream>>, Answers, TokioExecutor>>),
     /// Nothing will come.
     Leaving(Wire<Stream>),
     Gone,
@@ -67,10 +67,10 @@ type Shaking = BoxFuture<'static, io::Result<(Stream, Peer)>>;
 
 impl Http {
     /// In the clear.
-    pub(super) fn clear(versions: Arc<Versions>, stream: TcpStream, own: Own) -> Self {
+    pub(super) fn clear(versions: Arc<Versions>, stream: TcpStream, answers: Answers) -> Self {
         let known = (!versions.both).then_some(Version::HTTP_11);
-        let wire = Wire::new(Stream::Clear(stream), own.sides().clone());
-        let state = State::Quiet(wire, own, known);
+        let wire = Wire::new(Stream::Clear(stream), answers.sides().clone());
+        let state = State::Quiet(wire, answers, known);
         Self { versions, state }
     }
 
@@ -78,12 +78,12 @@ impl Http {
     pub(super) fn private(
         versions: Arc<Versions>,
         stream: TcpStream,
-        own: Own,
+        answers: Answers,
         tls: Tls,
         metrics: Option<Arc<Metrics>>,
     ) -> Self {
         let shaking = Box::pin(tls.shake_hands(stream));
-        let state = State::Opening(shaking, own, metrics);
+        let state = State::Opening(shaking, answers, metrics);
         Self { versions, state }
     }
 
@@ -118,21 +118,27 @@ impl Http {
     }
 
     fn opened(&mut self, stream: Stream, peer: Peer) {
-        if let State::Opening(_, own, _) = mem::replace(&mut self.state, State::Gone) {
+        if let State::Opening(_, answers, _) = mem::replace(&mut self.state, State::Gone) {
             let agreed = stream.agreed();
-            let wire = Wire::new(stream, own.sides().clone());
-            self.state = State::Quiet(wire, own.of(peer), Some(agreed));
+            let wire = Wire::new(stream, answers.sides().clone());
+            self.state = State::Quiet(wire, answers.of(peer), Some(agreed));
         }
     }
 
     fn begin(&mut self, version: Version) {
         self.state = match mem::replace(&mut self.state, State::Gone) {
-            State::Quiet(wire, own, _) if version == Version::HTTP_2 => {
-                let connection = self.versions.two.serve_connection(TokioIo::new(wire), own);
+            State::Quiet(wire, answers, _) if version == Version::HTTP_2 => {
+                let connection = self
+                    .versions
+                    .two
+                    .serve_connection(TokioIo::new(wire), answers);
                 State::Two(Box::new(connection))
             }
-            State::Quiet(wire, own, _) => {
-                let connection = self.versions.one.serve_connection(TokioIo::new(wire), own);
+            State::Quiet(wire, answers, _) => {
+                let connection = self
+                    .versions
+                    .one
+                    .serve_connection(TokioIo::new(wire), answers);
                 State::One(Box::new(connection))
             }
             other => other,
@@ -149,10 +155,10 @@ impl Http {
                     service,
                     ..
                 } = connection.into_parts();
-                let (mut wire, mut own) = (io.into_inner(), service);
-                own.rest();
+                let (mut wire, mut answers) = (io.into_inner(), service);
+                answers.rest();
                 wire.rest(&read_buf);
-                State::Quiet(wire, own, Some(Version::HTTP_11))
+                State::Quiet(wire, answers, Some(Version::HTTP_11))
             }
             other => other,
         };

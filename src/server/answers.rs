@@ -17,7 +17,7 @@ use crate::edge::soon::Soon;
 use crate::edge::{Body, Outcome, respond};
 
 /// What a connection has of its own.
-pub(super) struct Own {
+pub(super) struct Answers {
     serving: Serving,
     /// A copy of the service, because to make one for each request would take a box and a dozen counts of references. None
     /// while no requests come.
@@ -26,7 +26,7 @@ pub(super) struct Own {
     sides: Arc<Sides>,
 }
 
-impl Own {
+impl Answers {
     pub(super) fn new(serving: Serving, sides: Arc<Sides>) -> Self {
         Self {
             serving,
@@ -54,7 +54,7 @@ impl Own {
     }
 }
 
-impl Service<Request<Incoming>> for Own {
+impl Service<Request<Incoming>> for Answers {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Soon<Outcome>;
