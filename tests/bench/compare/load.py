@@ -1,8 +1,8 @@
 """Who asks: wrk for many requests, a crowd for one page at the same moment, and callers who stay connected and are silent."""
 
-import asyncio
 import json
 import pathlib
+import re
 import resource
 import select
 import socket
@@ -12,6 +12,7 @@ import time
 from .processes import LOAD, run
 
 SCRIPT = pathlib.Path(__file__).with_name("wrk.lua")
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 def wrk(server, where, seconds, connections=64, *arguments):
@@ -44,28 +45,30 @@ def steady(server, where, seconds, *arguments):
 
 
 def crowd(server, where, size, want):
-    """So many callers ask at once. In order of time: seconds until each had its answer, and whether that was right."""
-
-    async def ask(reader, writer, go):
-        await go.wait()
-        began = time.perf_counter()
-        try:
-            writer.write(request(server, where))
-            right = await answer(reader) == ("200", want)
-        except (OSError, ValueError, KeyError, asyncio.IncompleteReadError):
-            right = False
-        writer.close()
-        return time.perf_counter() - began, right
-
-    async def all_of_them():
-        go = asyncio.Event()
-        pairs = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(size)]
-        asking = [asyncio.create_task(ask(*pair, go)) for pair in pairs]
-        await asyncio.sleep(0.3)  # until the last one is accepted
-        go.set()
-        return sorted(await asyncio.wait_for(asyncio.gather(*asking), 60))
-
-    return asyncio.run(all_of_them())
+    """So many callers ask at once. In order of time: seconds until each had its answer, and whether that was right. They do no
+    more than callers have to, so that it is the server that they wait for."""
+    asked = request(server, where)
+    callers = {}
+    for _ in range(size):
+        caller = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        callers[caller.fileno()] = caller
+    time.sleep(0.3)  # until the last one is accepted
+    waiting, got, began, took = select.epoll(), {}, {}, {}
+    for number, caller in callers.items():
+        waiting.register(number, select.EPOLLIN)
+        began[number] = time.perf_counter()
+        caller.sendall(asked)
+    until = time.perf_counter() + 60
+    while len(took) < size and time.perf_counter() < until:
+        for number, _ in waiting.poll(1):
+            more = callers[number].recv(1 << 16)
+            got[number] = got.get(number, b"") + more
+            if not more or whole(got[number]):
+                took[number] = time.perf_counter() - began[number]
+                waiting.unregister(number)
+    for caller in callers.values():
+        caller.close()
+    return sorted((took.get(number, 60), body(got.get(number, b"")) == ("200", want)) for number in callers)
 
 
 def request(server, where):
@@ -73,17 +76,22 @@ def request(server, where):
     return f"GET {where} HTTP/1.1\r\n{fields}\r\n".encode()
 
 
-async def answer(reader):
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-    fields = dict(line.lower().split(": ", 1) for line in head[1:] if ": " in line)
-    if "chunked" not in fields.get("transfer-encoding", ""):
-        body = await reader.readexactly(int(fields["content-length"]))
-    else:
-        body = b""
-        while size := int(await reader.readline(), 16):
-            body += await reader.readexactly(size)
-            await reader.readline()
-    return head[0].split()[1], body
+def whole(answer):
+    """Whether this is all of an answer."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = LENGTH.search(head)
+    return len(body) == int(length[1]) if length else body.endswith(b"0\r\n\r\n")
+
+
+def body(answer):
+    """Status and body."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if not LENGTH.search(head):
+        chunks, body = body, b""
+        while (size := chunks.partition(b"\r\n"))[0].strip(b"0"):
+            length = int(size[0], 16)
+            body, chunks = body + size[2][:length], size[2][length + 2 :]
+    return head[9:12].decode("latin-1"), body
 
 
 def connected(server, where, number, length):
