@@ -2,6 +2,7 @@
 //! connections that are still open hear it from here.
 
 use std::num::NonZeroUsize;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
@@ -44,10 +45,16 @@ where
     fn call(&mut self, request: R) -> Self::Future {
         match self.places.take() {
             // Given back once there is an answer, or nobody waits for one.
-            Ok(place) => self.inner.call(request).then(move |answer| {
-                drop(place);
-                answer
-            }),
+            Ok(place) => match self.inner.call(request) {
+                there @ Soon::Now(_) => there,
+                waited => {
+                    let place = place.kept(&self.places);
+                    waited.then(move |answer| {
+                        drop(place);
+                        answer
+                    })
+                }
+            },
             Err(refusal) => Soon::Now(Err(refusal.into())),
         }
     }
@@ -66,7 +73,7 @@ pub struct Places {
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
 /// Comes back when it is dropped.
-struct Place(Arc<Places>);
+struct Place<P: Deref<Target = Places>>(P);
 
 impl Places {
     /// So many, all free.
@@ -82,10 +89,10 @@ impl Places {
         self.taken.fetch_or(CLOSED, Relaxed);
     }
 
-    fn take(self: &Arc<Self>) -> Result<Place, Error> {
+    fn take(&self) -> Result<Place<&Self>, Error> {
         let taken = self.taken.fetch_add(1, Relaxed);
         // Too many or not, it is counted, and comes back.
-        let place = Place(self.clone());
+        let place = Place(self);
         match taken {
             CLOSED.. => Err(Error::Draining),
             taken if taken >= place.0.most => Err(Error::Overloaded),
@@ -94,7 +101,15 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Place<&Places> {
+    /// The same for an answer that is waited for.
+    fn kept(self, places: &Arc<Places>) -> Place<Arc<Places>> {
+        std::mem::forget(self);
+        Place(places.clone())
+    }
+}
+
+impl<P: Deref<Target = Places>> Drop for Place<P> {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Relaxed);
     }
@@ -106,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_place_is_there_until_it_is_taken_and_after_it_came_back() {
-        let places = Arc::new(Places::new(NonZeroUsize::new(2).unwrap()));
+        let places = Places::new(NonZeroUsize::new(2).unwrap());
         let (one, _two) = (places.take(), places.take());
         assert!(one.is_ok());
         assert!(matches!(places.take(), Err(Error::Overloaded)));

@@ -27,17 +27,17 @@ impl From<Error> for Failure {
 /// What a request is about, as far as that is known. An extension of responses that were waited for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct About {
-    /// Who asks, as the settings name it.
-    pub(super) caller: Option<Arc<str>>,
+    /// Who asks.
+    pub(super) caller: Option<Arc<Caller>>,
     /// For what, of a stream that the settings have credentials for.
     pub(super) list: Option<ListKey>,
 }
 
 impl About {
     /// Who asks is known, and perhaps for what.
-    pub(super) fn of(caller: &Caller, list: Option<ListKey>) -> Self {
+    pub(super) fn of(caller: &Arc<Caller>, list: Option<ListKey>) -> Self {
         Self {
-            caller: Some(caller.identity.name.clone()),
+            caller: Some(caller.clone()),
             list,
         }
     }

@@ -17,7 +17,7 @@ use super::trace::{Inbound, Named};
 use super::{Body, Outcome, Rung, report};
 use crate::clock::Clock;
 use crate::contacts::Api;
-use crate::telemetry::metrics::{Active, Metrics};
+use crate::telemetry::metrics::Metrics;
 
 /// The rung.
 pub fn layer<S>(
@@ -66,7 +66,6 @@ where
         let tally = &self.tally;
         let note = Note {
             began: inbound.at,
-            active: tally.metrics.request(),
             series: Series {
                 method: Known::of(inbound.request.method()),
                 api: inbound.named.api(),
@@ -74,7 +73,12 @@ where
             named: inbound.named.clone(),
         };
         let answer = self.inner.call(inbound);
-        answer.with(tally, move |tally, answer| Ok(note.take(tally, answer?)))
+        // What is there at once is over before anybody could see it in flight.
+        let active = answer.is_waited_for().then(|| tally.metrics.request());
+        answer.with(tally, move |tally, answer| {
+            drop(active);
+            Ok(note.take(tally, answer?))
+        })
     }
 }
 
@@ -82,7 +86,6 @@ where
 #[derive(Debug)]
 struct Note {
     began: Instant,
-    active: Active,
     series: Series,
     named: Named,
 }
@@ -90,7 +93,6 @@ struct Note {
 impl Note {
     /// Counts the answer, and tells the log of it where it is news.
     fn take(self, tally: &Tally, response: Response<Body>) -> Response<Body> {
-        drop(self.active);
         let took = tally.clock.now().saturating_duration_since(self.began);
         tally.count(self.series, response.status(), took);
         report::answered(&self.named, &response, took);

@@ -58,25 +58,18 @@ where
             let about = About::of(&call.caller, None);
             return Soon::Now(Err(about.failed(spent)));
         }
-        let limited = quotas(&call.caller).next().is_some();
-        let caller = limited.then(|| call.caller.clone());
         let answer = self.inner.call(call);
-        match caller {
-            Some(caller) => answer.with(&self.clock, move |clock, answer| {
-                Ok(told(&caller, clock, answer?))
-            }),
-            None => answer,
-        }
+        answer.with(&self.clock, |clock, answer| Ok(told(clock, answer?)))
     }
 }
 
 /// A response that tells a caller how its quotas stand, if the vendor has just given what is in it.
-fn told(caller: &Caller, clock: &Clock, mut response: Response<Body>) -> Response<Body> {
-    if response.extensions().get::<New>().is_some() {
+fn told(clock: &Clock, mut response: Response<Body>) -> Response<Body> {
+    let extensions = response.extensions();
+    if let (Some(New), Some(About { caller, .. })) = (extensions.get(), extensions.get()) {
         let now = clock.now();
-        let standings: Vec<_> = quotas(caller)
-            .filter_map(|quota| quota.standing(now))
-            .collect();
+        let quotas = caller.iter().flat_map(|caller| quotas(caller));
+        let standings: Vec<_> = quotas.filter_map(|quota| quota.standing(now)).collect();
         tell(response.headers_mut(), &standings);
     }
     response

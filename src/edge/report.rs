@@ -85,7 +85,7 @@ impl About {
     ) {
         let list = self.list.as_ref();
         (
-            self.caller.as_deref(),
+            self.caller.as_deref().map(|caller| &*caller.identity.name),
             list.map(|list| list.stream()),
             list.map(|list| tracing::field::display(list.tag())),
         )

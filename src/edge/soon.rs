@@ -27,6 +27,11 @@ impl<T: Send + 'static> Soon<T> {
         }
     }
 
+    /// Whether it has to be waited for.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        matches!(self, Self::Later(_))
+    }
+
     /// Does something with it, once it is there.
     pub(crate) fn then<U>(self, act: impl FnOnce(T) -> U + Send + 'static) -> Soon<U> {
         match self {
