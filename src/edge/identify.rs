@@ -15,7 +15,7 @@ use tower::{Layer, Service, layer};
 
 use super::callers::{Caller, Callers};
 use super::failure::Failure;
-use super::fields::Fields;
+use super::present::Present;
 use super::soon::Soon;
 use super::trace::Inbound;
 use super::{Attempt, Body, Rung};
@@ -48,7 +48,7 @@ pub struct Call<B> {
     /// When.
     pub(super) at: Instant,
     /// What its header has.
-    pub(super) fields: Fields,
+    pub(super) present: Present,
     /// What.
     pub(super) request: Request<B>,
 }
@@ -69,12 +69,12 @@ where
         let Inbound {
             named,
             at,
-            fields,
+            present,
             request,
         } = inbound;
         let caller = self.callers.anonymous().or_else(|| {
             let peer = request.extensions().get();
-            let token = fields.authorization.then(|| bearer(request.headers()));
+            let token = present.authorization.then(|| bearer(request.headers()));
             self.callers.find(peer, token.flatten())
         });
         match caller.cloned() {
@@ -85,7 +85,7 @@ where
                     caller,
                     split: named.split,
                     at,
-                    fields,
+                    present,
                     request,
                 })
             }

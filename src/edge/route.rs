@@ -13,8 +13,8 @@ use http::{HeaderMap, Method, Request, Response, Version};
 use tower::{Layer, Service, layer};
 
 use super::failure::{About, Failure};
-use super::fields::Fields;
 use super::identify::Call;
+use super::present::Present;
 use super::respond::{Asked, Conditions};
 use super::soon::Soon;
 use super::{Attempt, Body, Rung};
@@ -99,11 +99,11 @@ impl Rules {
             caller,
             split,
             at,
-            fields,
+            present,
             request,
         } = call;
         let headers = request.headers();
-        self.host(request, fields)?;
+        self.host(request, present)?;
         let split = split.ok_or(Error::NotFound)?;
         let (stream, list) = split.ids(request.uri().path());
         let purge = match *request.method() {
@@ -115,8 +115,8 @@ impl Rules {
             return Err(Error::UnexpectedBody);
         }
         let query = self.query(request.uri().query().unwrap_or_default())?;
-        let list = ListKey::new(stream, list, account(query.account, headers, fields)?)?;
-        if fields.iid && headers.get_all("iid").iter().any(|iid| iid != stream) {
+        let list = ListKey::new(stream, list, account(query.account, headers, present)?)?;
+        if present.iid && headers.get_all("iid").iter().any(|iid| iid != stream) {
             return Err(Error::BadRequest(
                 "the header iid differs from the stream in the path: send the same, or none".into(),
             ));
@@ -133,7 +133,7 @@ impl Rules {
                 conditions: Conditions::default(),
             });
         }
-        let directives = match fields.control {
+        let directives = match present.control {
             true => Directives::of(headers),
             false => Directives::default(),
         };
@@ -153,11 +153,11 @@ impl Rules {
                 false => directives.sparing(),
             },
             // The one that the gateway knows its callers by ends here, and no answer can depend on it.
-            authorized: !caller.by_token && fields.authorization,
+            authorized: !caller.by_token && present.authorization,
         };
         Ok(Asked {
             ask: Ask::Read(read),
-            conditions: match fields.condition {
+            conditions: match present.condition {
                 true => Conditions::of(headers),
                 false => Conditions::default(),
             },
@@ -166,7 +166,7 @@ impl Rules {
 
     /// RFC 9112 section 3.2: HTTP/1.1 names its host, once. Both where both are sent: RFC 9112 section 3.2.2 lets the target's authority win, but a request that names two
     /// hosts should pass for neither.
-    fn host<B>(&self, request: &Request<B>, fields: &Fields) -> Result<(), Error> {
+    fn host<B>(&self, request: &Request<B>, present: &Present) -> Result<(), Error> {
         if !self.hosts.is_empty() {
             let target = request.uri().authority().map(|a| a.as_str().as_bytes());
             let fields = request.headers().get_all(HOST).iter();
@@ -176,7 +176,7 @@ impl Rules {
                 return Err(Error::Misdirected);
             }
         }
-        if request.version() == Version::HTTP_11 && fields.hosts != 1 {
+        if request.version() == Version::HTTP_11 && present.hosts != 1 {
             return Err(Error::BadRequest(
                 "HTTP/1.1 asks for one Host field: send it, and send it once".into(),
             ));
@@ -286,10 +286,10 @@ struct Query<'a> {
 fn account<'a>(
     query: Option<&'a str>,
     headers: &'a HeaderMap,
-    fields: &Fields,
+    present: &Present,
 ) -> Result<&'a str, Error> {
     let mut account = query;
-    let named = fields.account.then(|| headers.get_all("accountid").iter());
+    let named = present.account.then(|| headers.get_all("accountid").iter());
     for value in named.into_iter().flatten() {
         // What is not ASCII is no id either.
         let named = value.to_str().unwrap_or_default();

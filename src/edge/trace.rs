@@ -15,8 +15,8 @@ use tracing::info_span;
 use uuid::{Builder, Uuid};
 
 use super::failure::Failure;
-use super::fields::Fields;
 use super::peer::Peer;
+use super::present::Present;
 use super::report::SLOW;
 use super::soon::Soon;
 use super::{Body, Outcome, Rung};
@@ -54,7 +54,7 @@ pub struct Inbound<B> {
     /// When it came: what is decided about it is decided by this.
     pub(super) at: Instant,
     /// What its header has.
-    pub(super) fields: Fields,
+    pub(super) present: Present,
     /// It.
     pub(super) request: Request<B>,
 }
@@ -62,12 +62,12 @@ pub struct Inbound<B> {
 impl<B> Inbound<B> {
     /// A request that came just now.
     pub fn new(request: Request<B>, clock: &Clock) -> Self {
-        let fields = Fields::of(request.headers());
-        let named = Named::of(&request, &fields, || clock.wall());
+        let present = Present::of(request.headers());
+        let named = Named::of(&request, &present, || clock.wall());
         Self {
             named,
             at: clock.now(),
-            fields,
+            present,
             request,
         }
     }
@@ -90,8 +90,8 @@ enum Id {
 }
 
 impl Named {
-    fn of<B>(request: &Request<B>, fields: &Fields, date: impl FnOnce() -> SystemTime) -> Self {
-        let told = fields
+    fn of<B>(request: &Request<B>, present: &Present, date: impl FnOnce() -> SystemTime) -> Self {
+        let told = present
             .request_id
             .then(|| request.headers().get(Own::RequestId.name()));
         let told = told.flatten().filter(|id| sensible(id.as_bytes()));
@@ -160,7 +160,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let inbound = Inbound::new(request, &self.clock);
         let headers = inbound.request.headers();
-        let told = inbound.fields.traceparent.then_some(headers);
+        let told = inbound.present.traceparent.then_some(headers);
         let trace = self.traces.request(told, || describe(&inbound));
         let (named, began) = (inbound.named.clone(), inbound.at);
         // A hit is found at once.
@@ -248,7 +248,7 @@ mod tests {
             let mut request = Request::new(());
             let told = HeaderValue::from_bytes(told).unwrap();
             request.headers_mut().insert(Own::RequestId.name(), told);
-            Named::of(&request, &Fields::of(request.headers()), || UNIX_EPOCH)
+            Named::of(&request, &Present::of(request.headers()), || UNIX_EPOCH)
                 .id()
                 .to_owned()
         };

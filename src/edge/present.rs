@@ -8,7 +8,7 @@ use crate::contacts::Own;
 
 /// Which of the fields that matter to the edge a request has.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Fields {
+pub(super) struct Present {
     /// How many `Host`.
     pub(super) hosts: usize,
     pub(super) request_id: bool,
@@ -27,19 +27,19 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const IID: HeaderName = HeaderName::from_static("iid");
 const ACCOUNT_ID: HeaderName = HeaderName::from_static("accountid");
 
-impl Fields {
+impl Present {
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let mut fields = Self::default();
+        let mut present = Self::default();
         for (name, _) in headers {
-            fields.hosts += usize::from(name == HOST);
-            fields.request_id |= name == REQUEST_ID;
-            fields.traceparent |= name == TRACEPARENT;
-            fields.iid |= name == IID;
-            fields.account |= name == ACCOUNT_ID;
-            fields.authorization |= name == AUTHORIZATION;
-            fields.control |= name == CACHE_CONTROL || name == PRAGMA;
-            fields.condition |= name == IF_NONE_MATCH || name == IF_MODIFIED_SINCE;
+            present.hosts += usize::from(name == HOST);
+            present.request_id |= name == REQUEST_ID;
+            present.traceparent |= name == TRACEPARENT;
+            present.iid |= name == IID;
+            present.account |= name == ACCOUNT_ID;
+            present.authorization |= name == AUTHORIZATION;
+            present.control |= name == CACHE_CONTROL || name == PRAGMA;
+            present.condition |= name == IF_NONE_MATCH || name == IF_MODIFIED_SINCE;
         }
-        fields
+        present
     }
 }
