@@ -9,6 +9,7 @@
 //!   higher one, wherever the store was meanwhile: numbers are times where they can be.
 //! - What is told may be missed: who waits looks again when the other's time is up, and what was forgotten is asked for with
 //!   every beat. A connection that broke is thrown away, and with it the belief that everything was heard.
+//! - Pages that the store was not there to take, it gets when it is back, each with the fence that its fetch had.
 //! - Calls are told once each, by name, so that logs can be joined as often as need be. Those who are not there have their
 //!   parts left free, so far as it is known that they are not: one that is cut off while the others are not, makes its part
 //!   from the first moment, and they leave it free three beats later. In between the account may be overrun by that part.
@@ -33,6 +34,7 @@ use crate::telemetry::metrics::Metrics;
 
 mod account;
 mod address;
+mod backlog;
 mod entry;
 mod forgets;
 mod keys;
@@ -47,6 +49,7 @@ mod wire;
 
 pub use account::{Account, Decision, Ended, Grant, Known, Listener, News, Rules, View, Wish};
 pub use address::{Address, Kind};
+pub use backlog::Holds;
 pub use entry::Copy;
 pub use landings::{Landing, Landings};
 pub use link::Away;
@@ -54,6 +57,7 @@ pub use pages::Start;
 pub use settings::{Joining, Mistakes, Settings};
 
 use account::Listeners;
+use backlog::Backlog;
 use forgets::Known as Forgotten;
 use keys::Keys;
 use link::Link;
@@ -94,6 +98,8 @@ struct Shared {
     left: AtomicBool,
     known: Mutex<Forgotten>,
     forgets: Forgets,
+    holds: Holds,
+    backlog: Backlog,
     /// Calls of this replica's that were given a name.
     members: AtomicU64,
     listeners: Mutex<Listeners>,
@@ -147,13 +153,14 @@ impl Fleet {
 
     /// Joins the others, if there is a place to meet. Waits for the first attempt to connect and no longer: whoever starts
     /// cold is to find what the others have, and starts all the same if the store is away. `memory`: for how long a call
-    /// counts. `forgets`: what to do when another replica forgets.
+    /// counts. `forgets`: what to do when another replica forgets. `holds`: finds what is in memory.
     pub async fn join(
         joining: Joining,
         clock: Clock,
         metrics: Arc<Metrics>,
         memory: Duration,
         forgets: Forgets,
+        holds: Holds,
     ) -> Self {
         let Joining {
             settings,
@@ -194,6 +201,8 @@ impl Fleet {
             left: AtomicBool::new(false),
             known: Mutex::default(),
             forgets,
+            holds,
+            backlog: Backlog::default(),
             members: AtomicU64::new(0),
             listeners: Mutex::default(),
             landings: broadcast::channel(WORDS).0,
@@ -202,10 +211,9 @@ impl Fleet {
         let _ = shared.link.listen(shared.channel()).await;
         let (tried, first) = oneshot::channel();
         let ended = CancellationToken::new();
-        let goes_on = ended
-            .clone()
-            .run_until_cancelled_owned(shared.clone().stay(tried));
-        TaskTracker::new().spawn(goes_on);
+        let (staying, behind) = (shared.clone().stay(tried), shared.clone().catch_up_pages());
+        TaskTracker::new().spawn(ended.clone().run_until_cancelled_owned(staying));
+        TaskTracker::new().spawn(ended.clone().run_until_cancelled_owned(behind));
         let _ = first.await;
         Self(Some(Arc::new(Member {
             shared,
@@ -252,8 +260,10 @@ impl Shared {
                     self.live.store(true, Relaxed);
                     info!(
                         shared.replicas = self.seats().here,
+                        shared.backlog = self.backlog.len(),
                         "the shared store is there"
                     );
+                    self.backlog.stir();
                     (wait, told_away) = (WAITS.0, false);
                     self.metrics.shared_up(true);
                     if let Some(first) = first.take() {

@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::sources::{Loaded, Ports, Sources, Unusable};
 use crate::config::watch::Watch;
-use crate::contacts::ListKey;
+use crate::contacts::{Forwarded, ListKey, PageKey};
 use crate::edge::certificates::Certificates;
 use crate::fleet::Fleet;
 use crate::secret::Print;
@@ -132,8 +132,14 @@ impl Gateway {
             let store = store.clone();
             Box::new(move |meant: &dyn Fn(&ListKey) -> bool| store.forget_those(meant))
         };
+        let holds = {
+            let (store, clock) = (store.clone(), clock.clone());
+            Box::new(move |key: &PageKey, sent: &Forwarded, version| {
+                store.page(key, sent, version, clock.now())
+            })
+        };
         let (window, own) = (allowance.window, (clock.clone(), metrics.clone()));
-        let fleet = Fleet::join(shared, own.0, own.1, window, forgets).await;
+        let fleet = Fleet::join(shared, own.0, own.1, window, forgets, holds).await;
         let parts = Parts {
             // Whoever waits for a call to be free is no fetch yet.
             accounts: Allowances::among(

@@ -13,7 +13,7 @@ use moka::notification::RemovalCause;
 use moka::sync::Cache;
 
 use super::Settings;
-use crate::contacts::{Forget, Forwarded, ListKey, PageKey, Shapes};
+use crate::contacts::{Forget, Forwarded, ListKey, Page, PageKey, Shapes};
 use crate::telemetry::metrics::Metrics;
 
 mod entry;
@@ -96,6 +96,19 @@ impl Store {
     /// What is in memory for a request with these fields.
     pub fn entry(&self, key: &PageKey, sent: &Forwarded) -> Option<Arc<Entry>> {
         self.pages.get(key)?.for_request(sent)
+    }
+
+    /// The page of this version, while it is of use, and for how much longer.
+    pub fn page(
+        &self,
+        key: &PageKey,
+        sent: &Forwarded,
+        version: u64,
+        now: Instant,
+    ) -> Option<(Page, Duration)> {
+        let entry = self.entry(key, sent)?;
+        let left = left(&entry, &self.settings.load(), now);
+        (entry.version == version && left.as_millis() > 0).then(|| (entry.page.clone(), left))
     }
 
     /// To be taken before a fetch begins.
@@ -265,10 +278,13 @@ struct KeepFor(Arc<ArcSwap<Settings>>);
 impl KeepFor {
     fn longest(&self, kept: &Kept, now: Instant) -> Option<Duration> {
         let settings = self.0.load();
-        let kept_for = |entry: &Entry| entry.terms.limits(&settings).kept;
-        let left = |entry: &Arc<Entry>| kept_for(entry).saturating_sub(entry.page.age(now));
-        kept.iter().map(left).max()
+        kept.iter().map(|entry| left(entry, &settings, now)).max()
     }
+}
+
+fn left(entry: &Entry, settings: &Settings, now: Instant) -> Duration {
+    let kept_for = entry.terms.limits(settings).kept;
+    kept_for.saturating_sub(entry.page.age(now))
 }
 
 impl Expiry<PageKey, Kept> for KeepFor {

@@ -40,6 +40,7 @@
 //!   part for each cannot be had: all of them together would be refused.
 //! - **A forget** of one list by a replica without it costs every other replica a keyed hash for each list in its memory, about
 //!   a microsecond each.
+//! - **After an outage** each replica gives the pages that it fetched meanwhile, up to 10,000 of them, 50 a second.
 //! - **What a replica does not hear it asks for**: forgets within a beat, which is a second up to 1,000 replicas and 100 seconds
 //!   at 100,000.
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use redis::{Value, cmd};
 
+use super::backlog::Waiting;
 use super::entry::{self, Copy, Head};
 use super::names::Name;
 use super::script::{Reply, arguments};
@@ -33,10 +34,19 @@ impl Fleet {
         self.0.as_deref()?.shared.page(key, sent).await
     }
 
-    /// Gives a page to the others, for so long.
+    /// Gives a page to the others, for so long; later, if the store is away and the page is in memory then.
     pub async fn keep(&self, key: &PageKey, copy: Copy, start: Start, for_: Duration) {
         if let Some(member) = &self.0 {
-            let _ = member.shared.keep(key, copy, start, for_).await;
+            let shared = &member.shared;
+            let (sent, authorized) = (copy.sent.clone(), copy.authorized);
+            if shared.keep(key, copy, start, for_).await.is_err() {
+                let waiting = Waiting {
+                    authorized,
+                    start,
+                    refused: 0,
+                };
+                shared.backlog.put((key.clone(), sent), waiting);
+            }
         }
     }
 
@@ -79,7 +89,7 @@ impl Shared {
         Some(copy)
     }
 
-    async fn keep(
+    pub(super) async fn keep(
         &self,
         key: &PageKey,
         copy: Copy,

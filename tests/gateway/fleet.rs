@@ -11,6 +11,7 @@ use crate::support::redis::Redis;
 use crate::support::{ACCOUNT, Answer, CLIENT_ID, Running, SECRET, STREAM, eventually, path};
 
 mod away;
+mod back;
 mod calls;
 mod costs;
 mod forgets;
@@ -63,6 +64,16 @@ impl Replicas {
     /// Asks one of them for a list.
     async fn get(&self, replica: usize, list: &str) -> Answer {
         self.all[replica].get(&path(list)).await
+    }
+
+    /// Waits until for each of them the store is there, or is not.
+    async fn are(&self, up: &[bool]) {
+        for (replica, up) in self.all.iter().zip(up) {
+            eventually("the store is there or away", async || {
+                (replica.parts.fleet.standing().up == *up).then_some(())
+            })
+            .await;
+        }
     }
 
     /// Waits until each sees so many, itself included.

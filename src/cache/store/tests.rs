@@ -6,7 +6,6 @@ use proptest::prelude::*;
 
 use super::super::test_pages::{self, cases, page, rules, sent};
 use super::*;
-use crate::contacts::Page;
 use crate::upstream::allowance::Debt;
 
 impl Store {

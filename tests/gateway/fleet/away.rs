@@ -68,25 +68,17 @@ async fn a_store_that_hangs_or_dies_under_load_fails_no_request_and_is_used_agai
         + "[allowance]\ncalls = 3000\nwindow = \"2s\"\n";
     let replicas = Replicas::before(3, &settings, |vendor| vendor.limit.calls = 100_000).await;
     replicas.see(3).await;
-    let up = async |wanted: bool| {
-        for replica in &replicas.all {
-            eventually("the store is there or away", async || {
-                (replica.parts.fleet.standing().up == wanted).then_some(())
-            })
-            .await;
-        }
-    };
     for how in ["STOP", "KILL"] {
         let load = async |part: &str| load(&replicas, &format!("{how}-{part}")).await;
         load("before").await;
         tokio::join!(load("during"), async { redis.signal(how) });
-        up(false).await;
+        replicas.are(&[false; 3]).await;
         load("away").await;
         match how {
             "STOP" => redis.signal("CONT"),
             _ => redis.start_again(),
         }
-        tokio::join!(load("returning"), up(true));
+        tokio::join!(load("returning"), replicas.are(&[true; 3]));
         load("after").await;
     }
     replicas.see(3).await;

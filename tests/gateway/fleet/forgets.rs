@@ -108,12 +108,7 @@ async fn a_purge_while_the_store_is_away_is_everybodys_once_it_is_back_though_it
     stored(&redis, 1).await;
     replicas.get(1, "cl-n6-a").await;
     redis.kill();
-    for replica in &replicas.all {
-        eventually("the store is away", async || {
-            (!replica.parts.fleet.standing().up).then_some(())
-        })
-        .await;
-    }
+    replicas.are(&[false; 2]).await;
     assert_eq!(purge(&replicas.all[0], "cl-n6-a").await, 1);
     assert_eq!(
         call_of(&replicas.get(1, "cl-n6-a").await),

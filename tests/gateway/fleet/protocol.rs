@@ -54,7 +54,8 @@ async fn join(url: &str) -> Fleet {
     };
     let joining = settings.read().unwrap();
     let metrics = Metrics::new().unwrap();
-    let fleet = Fleet::join(joining, Clock::system(), metrics, WINDOW, Box::new(|_| {})).await;
+    let (clock, holds) = (Clock::system(), Box::new(|_: &_, _: &_, _| None));
+    let fleet = Fleet::join(joining, clock, metrics, WINDOW, Box::new(|_| {}), holds).await;
     assert!(fleet.standing().up);
     fleet
 }

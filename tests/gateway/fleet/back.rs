@@ -1,0 +1,104 @@
+//! What replicas fetched while the store was away is everybody's once it is back.
+
+use super::forgets::purge;
+use super::pages::{page_keys, stored};
+use super::*;
+use crate::support::Folder;
+
+#[tokio::test]
+async fn a_page_that_was_fetched_while_the_store_was_away_is_there_for_all_when_it_is_back() {
+    let Some(mut redis) = Redis::start() else {
+        return;
+    };
+    let settings = redis.shared()
+        + "[cache]\nfresh_for = \"10s\"\nusable_for = \"20s\"\nstale_if_error = \"30s\"\n";
+    let replicas = Replicas::start(2, &settings).await;
+    replicas.see(2).await;
+    redis.kill();
+    replicas.are(&[false; 2]).await;
+    let first = replicas.get(0, "cl-n6-a").await;
+    assert_eq!(first.cache_status(), "fwd=uri-miss; fwd-status=200; stored");
+    redis.start_again();
+    replicas.see(2).await;
+    stored(&redis, 1).await;
+    let left: u64 = redis.cli(&["pttl", &page_keys(&redis)[0]]).parse().unwrap();
+    assert!((1..=30_000).contains(&left), "{left}");
+    let other = replicas.get(1, "cl-n6-a").await;
+    assert!(
+        other.cache_status().starts_with("hit; ttl="),
+        "{}",
+        other.cache_status()
+    );
+    assert_eq!(other.body, first.body);
+    assert_eq!(replicas.vendor.calls(), 1);
+}
+
+#[tokio::test]
+async fn what_was_forgotten_while_the_store_was_away_does_not_come_back_with_it() {
+    let Some(mut redis) = Redis::start() else {
+        return;
+    };
+    let replicas = Replicas::start(2, &redis.shared()).await;
+    replicas.see(2).await;
+    redis.kill();
+    replicas.are(&[false; 2]).await;
+    // One is forgotten where it was fetched, one where nobody knows of it; the third is fetched last.
+    for (list, call) in [("cl-n6-a", 1), ("cl-n6-b", 2), ("cl-n6-c", 3)] {
+        assert_eq!(call_of(&replicas.get(0, list).await), call);
+    }
+    assert_eq!(purge(&replicas.all[0], "cl-n6-a").await, 1);
+    assert_eq!(purge(&replicas.all[1], "cl-n6-b").await, 0);
+    redis.start_again();
+    replicas.see(2).await;
+    eventually("the others' forget is heard", async || {
+        (replicas.all[0].parts.store.holds().0 == 1).then_some(())
+    })
+    .await;
+    eventually("the store has the third", async || {
+        let (path, only) = (path("cl-n6-c"), ("cache-control", "only-if-cached"));
+        let last = replicas.all[1].send(Method::GET, &path, &[only]).await;
+        (last.status == StatusCode::OK).then_some(())
+    })
+    .await;
+    assert_eq!(replicas.vendor.calls(), 3);
+    assert_eq!(call_of(&replicas.get(1, "cl-n6-a").await), 4);
+    assert_eq!(call_of(&replicas.get(1, "cl-n6-b").await), 5);
+}
+
+#[tokio::test]
+async fn of_two_copies_the_newer_wins_whoever_comes_later() {
+    let Some(redis) = Redis::start() else { return };
+    let folder = Folder::new();
+    let password = folder.put("password", "any");
+    let apart = redis.shared() + &format!("username = \"late\"\npassword_file = {password:?}\n");
+    let mut replicas = Replicas::start(1, &apart).await;
+    replicas.add(&redis.shared()).await;
+    replicas.are(&[false, true]).await;
+    for (replica, list, call) in [
+        (0, "cl-n6-a", 1),
+        (1, "cl-n6-a", 2),
+        (1, "cl-n6-b", 3),
+        (0, "cl-n6-b", 4),
+        // Given after those.
+        (0, "cl-n6-c", 5),
+    ] {
+        assert_eq!(call_of(&replicas.get(replica, list).await), call);
+    }
+    stored(&redis, 2).await;
+    redis.cli(&[
+        "acl",
+        "setuser",
+        "late",
+        "on",
+        "nopass",
+        "allkeys",
+        "allchannels",
+        "+@all",
+    ]);
+    replicas.see(2).await;
+    stored(&redis, 3).await;
+    replicas.add(&redis.shared()).await;
+    assert_eq!(call_of(&replicas.get(2, "cl-n6-a").await), 2);
+    assert_eq!(call_of(&replicas.get(2, "cl-n6-b").await), 4);
+    assert_eq!(replicas.vendor.calls(), 5);
+}
