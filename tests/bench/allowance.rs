@@ -22,6 +22,7 @@
     reason = "what goes wrong here ends the benchmark"
 )]
 
+mod callers;
 mod load;
 mod run;
 mod servers;

@@ -1,17 +1,16 @@
 //! One run: a vendor, a server before it, and callers who do not wait for one another.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use contacts_gateway::clock::Clock;
 use contacts_gateway::contacts::AccountId;
 use contacts_gateway::vendor::{self, App, Behaviour, Limit, Seen, Stall, Vendor};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio_util::task::TaskTracker;
 
+use super::callers::{Callers, Got};
 use super::load::{ACCOUNT, Dice, Load, STREAM};
 use super::servers::{CLIENT_ID, Kind, SECRET, Server};
 
@@ -19,8 +18,6 @@ use super::servers::{CLIENT_ID, Kind, SECRET, Server};
 pub(crate) const WINDOW: Duration = Duration::from_secs(6);
 /// An outage begins so long after the warm-up, of a minute's measurement.
 pub(crate) const OUTAGE: (f64, Duration) = (1.0 / 3.0, Duration::from_secs(10));
-/// No caller has more patience.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// A call that was under way when another was refused may still arrive for so long.
 const UNDER_WAY: Duration = Duration::from_millis(100);
 
@@ -74,20 +71,6 @@ impl Outcome {
     pub(crate) fn age(&self) -> f64 {
         self.mean_age.as_secs_f64()
     }
-}
-
-/// What one caller got.
-struct Got {
-    at: Instant,
-    waited_for: Duration,
-    answer: Option<Answer>,
-}
-
-struct Answer {
-    status: u16,
-    from_memory: bool,
-    /// The call that made the page.
-    call: Option<u64>,
 }
 
 impl Run {
@@ -144,7 +127,7 @@ impl Run {
         }
         let start = clock.now();
         let (from, to) = (start + self.warm_up, start + self.warm_up + self.measured);
-        let callers = Arc::new(Callers::new(server, clock));
+        let callers = Arc::new(Callers::new(server.address, clock));
         let outage = from + self.measured.mul_f64(OUTAGE.0);
         let outage = (outage, outage + OUTAGE.1);
         let asking = self.ask(&callers, start, from, to);
@@ -228,100 +211,6 @@ impl Run {
         tasks.close();
         tasks.wait().await;
     }
-}
-
-/// The callers' connections, and what came by them.
-struct Callers {
-    clock: Clock,
-    address: std::net::SocketAddr,
-    idle: Mutex<Vec<TcpStream>>,
-    got: Mutex<Vec<Got>>,
-}
-
-impl Callers {
-    fn new(server: &Server, clock: &Clock) -> Self {
-        Self {
-            clock: clock.clone(),
-            address: server.address,
-            idle: Mutex::default(),
-            got: Mutex::default(),
-        }
-    }
-
-    async fn request(self: Arc<Self>, request: String, counts: bool) {
-        let asked = self.clock.now();
-        let answer = tokio::time::timeout(PATIENCE, self.exchange(request.as_bytes())).await;
-        let at = self.clock.now();
-        if counts {
-            self.got.lock().unwrap().push(Got {
-                at,
-                waited_for: at - asked,
-                answer: answer.ok().flatten(),
-            });
-        }
-    }
-
-    async fn exchange(&self, request: &[u8]) -> Option<Answer> {
-        loop {
-            let kept = self.idle.lock().unwrap().pop();
-            let reused = kept.is_some();
-            let mut stream = match kept {
-                Some(stream) => stream,
-                None => TcpStream::connect(self.address).await.ok()?,
-            };
-            let answer = match stream.write_all(request).await {
-                Ok(()) => read(&mut stream).await,
-                Err(_) => None,
-            };
-            match answer {
-                Some(answer) => {
-                    self.idle.lock().unwrap().push(stream);
-                    return Some(answer);
-                }
-                // Its idle time had run out.
-                None if reused => {}
-                None => return None,
-            }
-        }
-    }
-}
-
-/// Reads an answer to its end, and of it only what counts here.
-async fn read(stream: &mut TcpStream) -> Option<Answer> {
-    let mut came = Vec::with_capacity(16 * 1024);
-    let head = loop {
-        if stream.read_buf(&mut came).await.ok()? == 0 {
-            return None;
-        }
-        if let Some(end) = came.windows(4).position(|four| four == b"\r\n\r\n") {
-            break end + 4;
-        }
-    };
-    let text = std::str::from_utf8(&came[..head]).ok()?;
-    let field = |name: &str| {
-        text.lines().find_map(|line| {
-            let (its, value) = line.split_once(':')?;
-            its.eq_ignore_ascii_case(name).then(|| value.trim())
-        })
-    };
-    let status = text.get(9..12)?.parse().ok()?;
-    let length: usize = field("content-length")?.parse().ok()?;
-    let from_memory = field("cache-status").is_some_and(|text| text.contains("; hit"));
-    while came.len() < head + length {
-        if stream.read_buf(&mut came).await.ok()? == 0 {
-            return None;
-        }
-    }
-    let start = &came[head..came.len().min(head + 160)];
-    let start = String::from_utf8_lossy(start);
-    let call = start
-        .split_once("(call ")
-        .and_then(|(_, rest)| rest.split_once(')'));
-    Some(Answer {
-        status,
-        from_memory,
-        call: call.and_then(|(number, _)| number.parse().ok()),
-    })
 }
 
 fn outcome(
