@@ -192,8 +192,8 @@ pub(crate) struct Watched {
 impl Watched {
     pub(crate) fn start() -> Option<Self> {
         let primary = Redis::start()?;
-        let follows = format!("127.0.0.1 {}", primary.port);
-        let replica = Redis::with(&["--replicaof", &follows])?;
+        let port = primary.port.to_string();
+        let replica = Redis::with(&["--replicaof", "127.0.0.1", &port])?;
         let folder = Folder::new();
         let config = format!(
             "sentinel monitor gateway 127.0.0.1 {} 1\nsentinel down-after-milliseconds gateway 500\n\
