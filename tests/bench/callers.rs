@@ -14,24 +14,34 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// See the module.
 pub(crate) struct Callers {
     pub(crate) clock: Clock,
-    address: SocketAddr,
-    idle: Mutex<Vec<TcpStream>>,
+    gateways: Vec<Gateway>,
     pub(crate) got: Mutex<Vec<Got>>,
 }
 
+/// One that they ask.
+struct Gateway {
+    address: SocketAddr,
+    idle: Mutex<Vec<TcpStream>>,
+}
+
 impl Callers {
-    pub(crate) fn new(address: SocketAddr, clock: &Clock) -> Self {
-        Self {
-            clock: clock.clone(),
+    pub(crate) fn new(addresses: impl Iterator<Item = SocketAddr>, clock: &Clock) -> Self {
+        let gateways = addresses.map(|address| Gateway {
             address,
             idle: Mutex::default(),
+        });
+        Self {
+            clock: clock.clone(),
+            gateways: gateways.collect(),
             got: Mutex::default(),
         }
     }
 
-    pub(crate) async fn request(self: Arc<Self>, request: String, counts: bool) {
+    /// Asks one of the gateways, by its number.
+    pub(crate) async fn request(self: Arc<Self>, gateway: usize, request: String, counts: bool) {
         let asked = self.clock.now();
-        let answer = tokio::time::timeout(PATIENCE, self.exchange(request.as_bytes())).await;
+        let exchange = self.gateways[gateway].exchange(request.as_bytes());
+        let answer = tokio::time::timeout(PATIENCE, exchange).await;
         let at = self.clock.now();
         if counts {
             self.got.lock().unwrap().push(Got {
@@ -41,7 +51,9 @@ impl Callers {
             });
         }
     }
+}
 
+impl Gateway {
     async fn exchange(&self, request: &[u8]) -> Option<Answer> {
         loop {
             let kept = self.idle.lock().unwrap().pop();

@@ -1,4 +1,4 @@
-//! One run: a vendor, a server before it, and callers who do not wait for one another.
+//! One run: a vendor, a server or several before it, and callers who do not wait for one another.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,10 +13,11 @@ use tokio_util::task::TaskTracker;
 use super::callers::{Callers, Got};
 use super::load::{ACCOUNT, Dice, Load, STREAM};
 use super::servers::{CLIENT_ID, Kind, SECRET, Server};
+use super::store::Store;
 
 /// The vendor's window, ten times faster.
 pub(crate) const WINDOW: Duration = Duration::from_secs(6);
-/// An outage begins so long after the warm-up, of a minute's measurement.
+/// An outage, the vendor's or the store's, begins so long after the warm-up, of a minute's measurement.
 pub(crate) const OUTAGE: (f64, Duration) = (1.0 / 3.0, Duration::from_secs(10));
 /// A call that was under way when another was refused may still arrive for so long.
 const UNDER_WAY: Duration = Duration::from_millis(100);
@@ -35,6 +36,10 @@ pub(crate) struct Run {
     pub(crate) stranger: bool,
     /// The vendor has counted calls before the start.
     pub(crate) spent_before: bool,
+    /// How many gateways there are. More than one share a Redis.
+    pub(crate) replicas: usize,
+    /// For a while that is gone, and then comes back empty.
+    pub(crate) store_dies: bool,
 }
 
 /// What came of it.
@@ -90,11 +95,15 @@ impl Run {
             Vendor::start(self.vendor(clock.clone())).unwrap()
         };
         let timeout = if self.outage { "500ms" } else { "10s" };
-        let server = Server::start(kind, vendor.address(), timeout);
+        let store = (self.replicas > 1).then(Store::start);
+        let url = store.as_ref().map(Store::url).unwrap_or_default();
+        let servers: Vec<_> = (0..self.replicas)
+            .map(|_| Server::start(kind, vendor.address(), timeout, &url))
+            .collect();
         let outcome = callers
             .unwrap()
-            .block_on(self.drive(&vendor, &server, &clock));
-        drop(server);
+            .block_on(self.drive(&vendor, &servers, store, &clock));
+        drop(servers);
         stand_in.block_on(vendor.shutdown());
         outcome
     }
@@ -117,7 +126,13 @@ impl Run {
         }
     }
 
-    async fn drive(&self, vendor: &Vendor, server: &Server, clock: &Clock) -> Outcome {
+    async fn drive(
+        &self,
+        vendor: &Vendor,
+        servers: &[Server],
+        mut store: Option<Store>,
+        clock: &Clock,
+    ) -> Outcome {
         let account: AccountId = ACCOUNT.parse().unwrap();
         if self.spent_before {
             for _ in 0..40 {
@@ -127,7 +142,10 @@ impl Run {
         }
         let start = clock.now();
         let (from, to) = (start + self.warm_up, start + self.warm_up + self.measured);
-        let callers = Arc::new(Callers::new(server.address, clock));
+        let callers = Arc::new(Callers::new(
+            servers.iter().map(|server| server.address),
+            clock,
+        ));
         let outage = from + self.measured.mul_f64(OUTAGE.0);
         let outage = (outage, outage + OUTAGE.1);
         let asking = self.ask(&callers, start, from, to);
@@ -156,6 +174,14 @@ impl Run {
                 vendor.behave(Behaviour::default());
             }
         };
+        let dying = async {
+            if let Some(store) = store.as_mut().filter(|_| self.store_dies) {
+                clock.sleep_until(outage.0).await;
+                store.kill();
+                clock.sleep_until(outage.1).await;
+                store.start_again();
+            }
+        };
         // The stand-in remembers the latest requests only.
         let more = |seen: &mut Vec<Seen>| {
             let last = seen.last().map_or(0, |seen| seen.call);
@@ -174,12 +200,13 @@ impl Run {
         };
         let working = async {
             clock.sleep_until(from).await;
-            let before = server.cpu();
+            let cpu = || servers.iter().map(Server::cpu).sum::<Duration>();
+            let before = cpu();
             clock.sleep_until(to).await;
-            (server.cpu() - before).as_secs_f64() / self.measured.as_secs_f64()
+            (cpu() - before).as_secs_f64() / self.measured.as_secs_f64()
         };
-        let ((), stranger_refused, (), mut seen, server_cpu) =
-            tokio::join!(asking, spending, failing, watching, working);
+        let ((), stranger_refused, (), (), mut seen, server_cpu) =
+            tokio::join!(asking, spending, failing, dying, watching, working);
         more(&mut seen);
         let got = std::mem::take(&mut *callers.got.lock().unwrap());
         Outcome {
@@ -192,7 +219,7 @@ impl Run {
     /// Asks, whether or not those who asked before have been answered.
     async fn ask(&self, callers: &Arc<Callers>, start: Instant, from: Instant, to: Instant) {
         let tasks = TaskTracker::new();
-        let (mut dice, mut due) = (Dice(2), start);
+        let (mut dice, mut which, mut due) = (Dice(2), Dice(3), start);
         let mut ranking: Vec<_> = (0..self.load.paths.len()).collect();
         let mut new_ranking = self.new_ranking.map(|every| start + every);
         while due < to {
@@ -205,7 +232,8 @@ impl Run {
             }
             let path = &self.load.paths[ranking[self.load.pick(&mut dice)]];
             let request = format!("GET {path} HTTP/1.1\r\nhost: contacts\r\n\r\n");
-            tasks.spawn(callers.clone().request(request, due >= from));
+            let gateway = (which.roll() * self.replicas as f64) as usize;
+            tasks.spawn(callers.clone().request(gateway, request, due >= from));
             due += self.load.pause(&mut dice);
         }
         tasks.close();

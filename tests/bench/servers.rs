@@ -45,8 +45,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts one before this vendor, and waits until it takes connections.
-    pub(crate) fn start(kind: Kind, vendor: SocketAddr, call_timeout: &str) -> Self {
+    /// Starts one before this vendor, and waits until it takes connections. `shared`: where a gateway meets others, if
+    /// there are any.
+    pub(crate) fn start(kind: Kind, vendor: SocketAddr, call_timeout: &str, shared: &str) -> Self {
         let address = free_address();
         let name = format!(
             "contacts-gateway-bench-{}-{}",
@@ -56,7 +57,11 @@ impl Server {
         let folder = std::env::temp_dir().join(name);
         fs::create_dir_all(&folder).unwrap();
         let mut command = match kind {
-            Kind::Ours => ours(&folder, address, vendor, call_timeout),
+            Kind::Ours => {
+                let mut command = ours(&folder, address, vendor, call_timeout);
+                command.env("CONTACTS_GATEWAY__SHARED__URL", shared);
+                command
+            }
             Kind::Nginx => nginx(&folder, address, vendor),
         };
         let child = command
@@ -229,7 +234,7 @@ http {{
     command
 }
 
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap()
 }
