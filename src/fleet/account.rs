@@ -387,7 +387,9 @@ impl Account {
             "s" => view(rest).map(News::View),
             "c" => {
                 let (member, at) = rest.split_once(' ')?;
-                let now = self.millis() + self.0.offset.load(Relaxed);
+                let offset = self.0.offset.load(Relaxed);
+                // Before the first answer nobody knows when that was; the answer has it as well.
+                let now = (offset != 0).then(|| self.millis() + offset)?;
                 let ago = now.saturating_sub(at.parse().ok()?).max(0);
                 Some(News::Call(
                     member.into(),

@@ -20,16 +20,31 @@ if name ~= '' then
   if owner and owner ~= replica and tonumber(good) >= stamp then return answer('flying', redis.call('PTTL', lease)) end
   if debt > 0 then redis.call('ZINCRBY', debts, debt, name) end
 end
-local again = redis.call('ZSCORE', calls, member)
-local due = again and now or slot(kind)
-if due > now then return answer('wait', math.ceil(due - now)) end
-if kind == 'r' and name ~= '' and not again then
+-- One that was let go and did not hear of it has not gone. It goes now, if it may without the first time: else there could be
+-- too many after it. That counts until then, in case it is this question that comes late.
+local before, probe = redis.call('ZSCORE', calls, member), is.probe
+if before then
+  redis.call('ZREM', calls, member)
+  redis.call('ZREM', hour, member)
+  if probe == member then is.probe = nil end
+end
+local function wait(time)
+  if before then
+    redis.call('ZADD', calls, before, member)
+    if hourly > 0 then redis.call('ZADD', hour, before, member) end
+    is.probe = probe
+  end
+  return answer('wait', math.ceil(time))
+end
+local due = slot(kind)
+if due > now then return wait(due - now) end
+if kind == 'r' and name ~= '' then
   -- Who has the page that is owed most comes a little later, perhaps. Who does not come is owed less.
   local most = redis.call('ZREVRANGE', debts, 0, 0, 'WITHSCORES')
   local own = tonumber(redis.call('ZSCORE', debts, name) or 0)
   if most[1] and most[1] ~= name and tonumber(most[2]) > own then
     local grace = math.min(pace() / 4, 250)
-    if now - due < grace then return answer('wait', math.ceil(due + grace - now)) end
+    if now - due < grace then return wait(due + grace - now) end
     redis.call('ZADD', debts, tonumber(most[2]) / 2, most[1])
   end
 end
@@ -39,7 +54,6 @@ if name ~= '' then
   redis.call('SET', lease, string.format('%.0f %s %s', fence, replica, ARGV[OWN + 7]), 'PX', held_for)
   redis.call('ZREM', debts, name)
 end
-if again then return answer('go', fence) end
 redis.call('ZADD', calls, now, member)
 redis.call('ZREMRANGEBYSCORE', calls, '-inf', now - window - 1000)
 if hourly > 0 then
