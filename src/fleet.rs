@@ -1,7 +1,7 @@
 //! What replicas share, so that many of them act as one gateway. Nothing else knows Redis.
 //!
 //! With `shared.url` set, replicas meet in a Redis or Valkey. Without it a [`Fleet`] is one process alone, asks nobody and
-//! costs nothing. Whatever is asked of it may be answered with [`Away`]: then the replica goes on alone, at once.
+//! costs nothing. Whatever is asked of it may be answered with [`Away`]: then the replica goes on alone, at once with what it has.
 //!
 //! - What must be agreed on is decided by scripts (`fleet/scripts`), each atomic, by the store's clock; of an account all is
 //!   in one slot of a cluster.
@@ -11,8 +11,7 @@
 //!   every beat. A connection that broke is thrown away, and with it the belief that everything was heard.
 //! - Pages that the store was not there to take, it gets when it is back, each with the fence that its fetch had.
 //! - Calls are told once each, by name, so that logs can be joined as often as need be. Those who are not there have their
-//!   parts left free, so far as it is known that they are not: one that is cut off while the others are not, makes its part
-//!   from the first moment, and they leave it free three beats later. In between the account may be overrun by that part.
+//!   parts left free. One that is cut off begins to make its part when that is sure to be so, and not before: see `seats`.
 //! - What it costs, and where it ends: [`limits`].
 
 use std::fmt;
@@ -44,6 +43,7 @@ mod link;
 mod names;
 mod pages;
 mod script;
+mod seats;
 mod settings;
 mod wire;
 
@@ -54,6 +54,7 @@ pub use entry::Copy;
 pub use landings::{Landing, Landings};
 pub use link::Away;
 pub use pages::Start;
+pub use seats::{Part, gap_of};
 pub use settings::{Joining, Mistakes, Settings};
 
 use account::Listeners;
@@ -63,6 +64,7 @@ use keys::Keys;
 use link::Link;
 use names::Names;
 use script::{Reply, Scripts, arguments};
+use seats::{KEPT, LAPSE, Seats};
 use wire::Dial;
 
 /// The replicas, as one of them sees them. Clones share it.
@@ -87,6 +89,8 @@ struct Shared {
     clock: Clock,
     /// The store's time less ours, in microseconds since an instant of ours.
     offset: AtomicI64,
+    /// The same at least, over the connection that there is.
+    least: AtomicI64,
     began: Instant,
     metrics: Arc<Metrics>,
     seats: Mutex<Seats>,
@@ -94,8 +98,6 @@ struct Shared {
     memory: Duration,
     /// Whether it has connected and caught up.
     live: AtomicBool,
-    /// Whether it has said that it leaves.
-    left: AtomicBool,
     known: Mutex<Forgotten>,
     forgets: Forgets,
     holds: Holds,
@@ -109,17 +111,6 @@ struct Shared {
 /// Drops from memory the pages of all lists that are meant.
 pub type Forgets = Box<dyn Fn(&dyn Fn(&ListKey) -> bool) + Send + Sync>;
 
-/// How many replicas there are.
-#[derive(Clone, Copy, Debug)]
-struct Seats {
-    /// With those that were here of late.
-    size: u32,
-    /// Without.
-    here: u32,
-    /// Whether the store ever told.
-    heard: bool,
-}
-
 /// How the replicas stand, for operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
@@ -131,15 +122,11 @@ pub struct Standing {
     pub replicas: u32,
 }
 
-/// How often a replica says that it is there, while there are not very many.
-const BEAT: Duration = Duration::from_secs(1);
-/// Of more replicas than this each says so less often, so that the store hears no more of it than this a second.
-const BEATS: u32 = 1_000;
-/// So many times the beat unheard of, and a replica counts as away.
-const LAPSE: u32 = 3;
 /// Between two attempts to connect, at first and at most. Each wait is cut by up to a half, so that replicas do not all come
 /// back at once.
 const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// After so many beats without an answer one more is the last over this connection, whatever else is answered.
+const UNANSWERED: u32 = 2;
 /// Words of pages that wait to be heard here.
 const WORDS: usize = 1_024;
 /// A connection is made of a few questions and answers.
@@ -189,16 +176,12 @@ impl Fleet {
             scripts: Scripts::new(),
             clock,
             offset: AtomicI64::new(i64::try_from(wall.as_micros()).unwrap_or(i64::MAX)),
+            least: AtomicI64::new(0),
             began,
             metrics,
-            seats: Mutex::new(Seats {
-                size: 1,
-                here: 1,
-                heard: false,
-            }),
+            seats: Mutex::default(),
             memory,
             live: AtomicBool::new(false),
-            left: AtomicBool::new(false),
             known: Mutex::default(),
             forgets,
             holds,
@@ -235,14 +218,14 @@ impl Fleet {
             up,
             replicas: shared
                 .filter(|_| up)
-                .map_or(1, |shared| shared.seats().here),
+                .map_or(1, |shared| shared.seats().here().max(1)),
         }
     }
 
-    /// Says that this replica leaves, so that the others need not wait for it.
+    /// Says that this replica leaves, so that the others need not wait for it. Alone it makes no call afterwards.
     pub async fn leave(&self) {
         if let Some(member) = &self.0 {
-            member.shared.left.store(true, Relaxed);
+            member.shared.seats().leaves();
             let _ = member.shared.beat(0).await;
         }
     }
@@ -256,10 +239,11 @@ impl Shared {
         let mut told_away = false;
         loop {
             match self.arrive().await {
-                Ok(pushes) => {
+                Ok(mut pushes) => {
                     self.live.store(true, Relaxed);
+                    self.is_back();
                     info!(
-                        shared.replicas = self.seats().here,
+                        shared.replicas = self.seats().here(),
                         shared.backlog = self.backlog.len(),
                         "the shared store is there"
                     );
@@ -269,9 +253,13 @@ impl Shared {
                     if let Some(first) = first.take() {
                         let _ = first.send(());
                     }
-                    self.hear(pushes).await;
+                    self.hear(&mut pushes).await;
                     self.live.store(false, Relaxed);
                     self.link.close();
+                    // What was said before is known before this replica makes its part.
+                    while let Ok(push) = pushes.try_recv() {
+                        self.told(push);
+                    }
                     self.metrics.shared_up(false);
                     warn!("the shared store is away: going on alone");
                 }
@@ -298,11 +286,17 @@ impl Shared {
             .await
             .map_err(|error| error.to_string())?;
         self.link.open(wire);
-        let seats = self.seats();
-        let knew = if seats.heard { seats.size } else { 0 };
+        let knew = {
+            let mut seats = self.seats();
+            seats.connected();
+            if seats.is_heard() { seats.size() } else { 0 }
+        };
         let beat = match self.beat(knew).await {
-            // Before anybody is told that the store is there.
-            Ok(Some(forgot)) => self.catch_up(forgot).await.map(|()| true),
+            // Before anybody is told that the store is there. Who knows the store's time has a seat.
+            Ok(Some(forgot)) => match self.catch_up(forgot).await {
+                Ok(()) => self.beat(0).await.map(|beat| beat.is_some()),
+                Err(Away) => Err(Away),
+            },
             Ok(None) => Ok(false),
             Err(Away) => Err(Away),
         };
@@ -320,14 +314,16 @@ impl Shared {
     }
 
     /// Says that it is there from time to time, and hears the others, until the connection is given up.
-    async fn hear(&self, mut pushes: UnboundedReceiver<PushInfo>) {
+    async fn hear(&self, pushes: &mut UnboundedReceiver<PushInfo>) {
+        let mut unanswered = 0;
         loop {
-            let next = tokio::time::sleep(self.beat_every());
+            let next = tokio::time::sleep(self.seats().beat());
             tokio::pin!(next);
             loop {
                 tokio::select! {
+                    // In this order: what was said before a beat was answered is known before the next is said.
+                    biased;
                     () = self.link.broken() => return,
-                    () = &mut next => break,
                     push = pushes.recv() => match push {
                         None => return,
                         Some(push) if push.kind == PushKind::Disconnection => return,
@@ -336,13 +332,19 @@ impl Shared {
                             false => break,
                         },
                     },
+                    () = &mut next => break,
                 }
             }
-            // One that is late is one that is late: the link counts them.
             match self.beat(0).await {
-                Ok(Some(forgot)) if self.catch_up(forgot).await.is_ok() => {}
+                Ok(Some(forgot)) => {
+                    unanswered = 0;
+                    // What is not known yet is asked for again.
+                    let _ = self.catch_up(forgot).await;
+                }
                 Ok(None) => return,
-                Ok(Some(_)) | Err(Away) => {}
+                // One that is late is one that is late.
+                Err(Away) if unanswered < UNANSWERED => unanswered += 1,
+                Err(Away) => return,
             }
         }
     }
@@ -365,20 +367,23 @@ impl Shared {
     /// nothing where the others name things in another way.
     async fn beat(&self, knew: u32) -> Result<Option<(u64, u64)>, Away> {
         let keys = ["seats", "fleet"].map(|what| self.names.ours(what));
+        let asked = self.clock.now();
+        let (sits, lapse, leaves) = {
+            let mut seats = self.seats();
+            let sits = seats.says(asked, self.memory);
+            (sits, seats.beat() * LAPSE, seats.has_left())
+        };
+        let said = asked.duration_since(self.began).as_micros() as i64 + self.least.load(Relaxed);
         let arguments = arguments![
             self.replica,
-            (self.beat_every() * LAPSE).as_millis(),
+            lapse.as_millis(),
             self.memory.as_millis(),
             knew,
             self.names.check(),
-            u8::from(self.left.load(Relaxed)),
-            if self.seats().heard && self.live().is_some() {
-                self.micros(self.clock.now()) / 1_000
-            } else {
-                0
-            },
+            u8::from(leaves),
+            if sits { said / 1_000 } else { 0 },
+            (self.memory * KEPT).as_millis(),
         ];
-        let asked = self.clock.now();
         let reply = self
             .link
             .run("beat", &self.scripts.beat, &keys, &arguments)
@@ -388,23 +393,16 @@ impl Shared {
         if reply.next::<String>().is_none_or(|word| word != "here") {
             return Ok(None);
         }
-        if let Some(time) = reply.next::<i64>() {
-            let ours =
-                (asked + heard.saturating_duration_since(asked) / 2).duration_since(self.began);
-            self.offset.store(time - ours.as_micros() as i64, Relaxed);
-        }
-        if let (Some(size), Some(here)) = (reply.next(), reply.next()) {
-            *self.seats.lock().unwrap_or_else(PoisonError::into_inner) = Seats {
-                size,
-                here,
-                heard: true,
-            };
-        }
+        let (time, size, here) = (reply.next::<i64>(), reply.next(), reply.next());
+        let (Some(time), Some(size), Some(here)) = (time, size, here) else {
+            return Ok(reply.next().zip(reply.next()));
+        };
+        let ours = |then: Instant| then.duration_since(self.began).as_micros() as i64;
+        let middle = asked + heard.saturating_duration_since(asked) / 2;
+        self.offset.store(time - ours(middle), Relaxed);
+        self.least.store(time - ours(heard), Relaxed);
+        self.seats().told(asked, size, here);
         Ok(reply.next().zip(reply.next()))
-    }
-
-    fn beat_every(&self) -> Duration {
-        BEAT.mul_f64((f64::from(self.seats().size) / f64::from(BEATS)).max(1.0))
     }
 
     /// Something, once it has connected and caught up.
@@ -422,8 +420,8 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn seats(&self) -> Seats {
-        *self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    fn seats(&self) -> MutexGuard<'_, Seats> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The store's time then, in microseconds since 1970; before it was ever heard, ours.

@@ -7,11 +7,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::landings::Landing;
 use super::pages::Start;
 use super::script::{Reply, Script, arguments};
+use super::seats::{Part, gap_of};
 use super::{Away, Fleet, Shared};
 use crate::contacts::{Forwarded, PageKey};
 
@@ -137,6 +138,8 @@ pub enum News {
     Call(Arc<str>, Duration),
     /// It stands like this.
     View(View),
+    /// The store is back, and is to be told of calls that went meanwhile.
+    Back,
 }
 
 /// Who wants to hear of an account.
@@ -190,10 +193,28 @@ impl Account {
         rules.clone()
     }
 
-    /// How many replicas there were when they were last heard of; nothing if they never were.
-    pub fn replicas(&self) -> Option<u32> {
-        let seats = self.0.shared.seats();
-        seats.heard.then_some(seats.size)
+    /// What this replica may make without asking. `joined`: the number of the connection over which the account was joined.
+    pub fn part(&self, joined: u64, now: Instant) -> Part {
+        let Inner { shared, name, .. } = &*self.0;
+        let mut part = shared.seats().part(name, now);
+        if let Part::Of { heard, .. } = &mut part
+            && !shared.link.has_told_all(joined)
+        {
+            *heard = None;
+        }
+        part
+    }
+
+    /// The store knows of all calls that went.
+    pub fn has_told(&self) {
+        self.0.shared.seats().has_told(&self.0.name);
+    }
+
+    /// From now on this listener is told what is heard, which may be nothing before [`Self::listen`].
+    pub fn hear(&self, listener: Listener) {
+        let channel = self.0.shared.names.of_account(&self.0.name, "news");
+        let heard = (self.clone(), listener);
+        self.0.shared.listeners().insert(channel, Arc::new(heard));
     }
 
     /// What another call of this replica's is called.
@@ -211,12 +232,12 @@ impl Account {
     ///
     /// # Errors
     /// Not before the store is back.
-    pub async fn listen(&self, listener: Listener) -> Result<(), Away> {
+    pub async fn listen(&self) -> Result<(), Away> {
         let Inner { shared, name, .. } = &*self.0;
-        let channel = shared.names.of_account(name, "news");
-        let heard = (self.clone(), listener);
-        shared.listeners().insert(channel.clone(), Arc::new(heard));
-        shared.link.listen(channel).await
+        shared
+            .link
+            .listen(shared.names.of_account(name, "news"))
+            .await
     }
 
     /// Tells what this replica knows of the account.
@@ -255,10 +276,15 @@ impl Account {
     /// Whether a call may go.
     ///
     /// # Errors
-    /// The store is away, or did not answer in time. It may have let the call go all the same: who asks again by the same
+    /// The store is away, or did not answer in time, or it is not known who is there. It may have let the call go all the same: who asks again by the same
     /// name is not counted twice.
     pub async fn ask(&self, wish: &Wish<'_>) -> Result<(Decision, View), Away> {
         let (Inner { shared, name, .. }, rules) = (&*self.0, self.rules());
+        // Somebody may be cut off by now and make its part.
+        let sight = shared.seats().sight();
+        sight
+            .filter(|sight| shared.clock.now() <= *sight)
+            .ok_or(Away)?;
         let start = shared.known().heard;
         let page = wish
             .page
@@ -335,7 +361,14 @@ impl Account {
             .map(|what| shared.names.of_account(name, what))
             .into();
         keys.extend(more_keys);
-        let seats = shared.seats();
+        let (size, here, sight) = {
+            let seats = shared.seats();
+            (seats.size(), seats.here(), seats.sight())
+        };
+        // By the store's time, and no later.
+        let sight = sight.map_or(0, |sight| {
+            self.millis_at(sight) + self.0.offset.load(Relaxed) - 1
+        });
         let mut arguments = arguments![
             self.0.epoch.lock().unwrap_or_else(PoisonError::into_inner),
             rules.window.as_millis(),
@@ -343,10 +376,12 @@ impl Account {
             rules.reserve,
             rules.hourly,
             rules.careful.as_millis(),
-            seats.size.max(1),
-            seats.size.saturating_sub(seats.here),
+            size,
+            size.saturating_sub(here),
             self.0.since.load(Relaxed),
             shared.names.of_account(name, "news"),
+            sight,
+            gap_of(size).as_millis(),
         ];
         arguments.append(&mut more);
         let mut reply = Reply::new(
@@ -373,11 +408,11 @@ impl Account {
     }
 
     fn millis(&self) -> i64 {
-        let shared = &self.0.shared;
-        shared
-            .clock
-            .now()
-            .saturating_duration_since(shared.began)
+        self.millis_at(self.0.shared.clock.now())
+    }
+
+    fn millis_at(&self, then: Instant) -> i64 {
+        then.saturating_duration_since(self.0.shared.began)
             .as_millis() as i64
     }
 
@@ -405,6 +440,18 @@ impl Account {
 pub(super) type Listeners = HashMap<String, Arc<(Account, Listener)>>;
 
 impl Shared {
+    /// The store is to be told of calls that went without it.
+    pub(super) fn is_back(&self) {
+        let untold = self.seats().untold();
+        for name in untold {
+            let channel = self.names.of_account(&name, "news");
+            let listener = self.listeners().get(&channel).cloned();
+            if let Some((_, listener)) = listener.as_deref() {
+                listener(News::Back);
+            }
+        }
+    }
+
     /// What was said in an account's channel.
     pub(super) fn said(&self, channel: &str, said: &str) {
         let mut words = said.splitn(3, ' ');

@@ -106,7 +106,8 @@ impl Shared {
                 for (name, page) in again.into_iter().chain(all) {
                     self.backlog.put(name, page);
                 }
-                tokio::time::sleep(self.beat_every()).await;
+                let beat = self.seats().beat();
+                tokio::time::sleep(beat).await;
                 break;
             }
         }

@@ -17,7 +17,7 @@ use super::script::Script;
 use super::wire::{Dial, Wire};
 use crate::telemetry::metrics::Metrics;
 
-/// The store cannot be asked, or did not answer in time. Whoever hears this goes on alone.
+/// The store cannot be asked, or did not answer in time. Whoever hears this does without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Away;
 
@@ -84,6 +84,11 @@ impl Link {
     pub(super) fn number(&self) -> Option<u64> {
         let state = self.state();
         state.wire.is_some().then_some(state.number)
+    }
+
+    /// Whether what was said before an answer is heard before it, and nothing else was connected since this one.
+    pub(super) fn has_told_all(&self, number: u64) -> bool {
+        !self.dial.is_many() && self.state().number == number
     }
 
     /// Gives the connection up.

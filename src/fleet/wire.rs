@@ -52,6 +52,11 @@ impl Wire {
 }
 
 impl Dial {
+    /// Whether what is said and what is answered may come from different servers.
+    pub(super) fn is_many(&self) -> bool {
+        matches!(self.address.kind, Kind::Cluster)
+    }
+
     /// Connects. What the store sends by itself goes to `pushes`, that a connection was lost included.
     pub(super) async fn connect(&self, pushes: UnboundedSender<PushInfo>) -> RedisResult<Wire> {
         let connecting = async {

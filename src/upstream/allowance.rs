@@ -5,7 +5,7 @@
 //! wakes when the next call may go.
 //!
 //! Where replicas share an account, the book says which call this replica would make next, and the others have their say
-//! before it goes: see `together`. While they cannot be asked, each makes its part: see `mirror`.
+//! before it goes: see `together`. While they cannot be asked, each makes its part, once that is left free: see `mirror`.
 
 use std::fmt;
 use std::hash::Hash;
@@ -67,7 +67,7 @@ pub struct Settings {
     pub floor: NonZeroU32,
     /// A second limit, of calls in an hour, where the vendor has one: at least `calls`. 0: none.
     pub hourly: u32,
-    /// Replicas to share with while the shared store is away and has never told how many there are.
+    /// Replicas to share with while the shared store is away and was never reached.
     pub fleet_size: NonZeroU32,
 }
 
@@ -272,7 +272,11 @@ where
                     return;
                 };
                 // What could have gone by now waits for somebody who is about to write in the book.
-                wake.max(now + Duration::from_millis(1))
+                let wake = wake.max(now + Duration::from_millis(1));
+                match self.together.is_some() && !together {
+                    true => wake.min(now + LOOK_AGAIN),
+                    false => wake,
+                }
             };
             tokio::select! {
                 () = self.clock.sleep_until(wake) => {}
@@ -281,6 +285,9 @@ where
         }
     }
 }
+
+/// While other replicas cannot be asked, whether they can is looked at again after so long.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The right to make one call. It says how the call ended, or gives it back when it is dropped without a word.
 pub struct Permit {
@@ -375,12 +382,7 @@ where
         Box::pin(async move {
             match self.ask_for_another().await {
                 Ok(another) => another,
-                Err(Away) => {
-                    let mut book = self.book();
-                    let now = self.clock.now();
-                    let slot = book.limit.slot(Kind::Miss, now)?;
-                    (slot <= now).then(|| (book.limit.send(Kind::Miss, now), None))
-                }
+                Err(Away) => Some((self.another_alone()?, None)),
             }
         })
     }

@@ -1,11 +1,13 @@
 -- What replicas agree on of an account: its calls, and what was learnt of its limit. All scripts about it begin with this.
 -- The rules are those of `allowance::limit`, which decides where a replica is alone; time is the server's, in milliseconds.
 -- KEYS: calls, hour, state, debts, and more   ARGV: epoch that is known, window, calls, reserve, hourly, careful, replicas,
--- replicas that are away, the latest call that is known, channel, and more from OWN on
+-- replicas that are away, the latest call that is known, channel, until when that is known of replicas, for how long one that
+-- is cut off may not hear of calls, and more from OWN on
 local calls, hour, state, debts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, window, top, reserve, hourly = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local careful, size, away, since, channel = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9], ARGV[10]
-local OWN, HOUR, KEPT = 11, 3601000, 7200000
+local sight, gap = tonumber(ARGV[11]), tonumber(ARGV[12])
+local OWN, HOUR, KEPT = 13, 3601000, 7200000
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local micros = time[1] * 1000000 + time[2]
@@ -34,6 +36,9 @@ local function cap(most, kind)
   if kind == 'r' then most = most - math.min(reserve, math.floor(most / 3)) end
   return most
 end
+-- Who is cut off does not know of calls that go until its part is left free. So that some of them are left to it, they are no
+-- more than half of all: which is no less than may go in a window, unless that is short. See `Limit::go_alone`.
+local function burst() return size > 1 and size <= top and 2 * gap <= window and top - math.floor(top / 2) end
 local function nth(log, n) return tonumber(redis.call('ZREVRANGE', log, n - 1, n - 1, 'WITHSCORES')[2]) end
 
 -- The earliest moment when a call may go.
@@ -44,6 +49,8 @@ local function slot(kind)
   if most < 1 then return now + window end
   local first = nth(calls, most)
   if first then go = math.max(go, first + window) end
+  first = burst() and nth(calls, burst())
+  if first then go = math.max(go, first + gap) end
   if hourly > 0 then
     first = nth(hour, math.max(1, cap(hourly, kind)))
     if first then go = math.max(go, first + HOUR) end

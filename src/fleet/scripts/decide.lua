@@ -6,6 +6,8 @@ local lease, page = KEYS[5], KEYS[6]
 local kind, member, held_for, stamp, known = ARGV[OWN], ARGV[OWN + 1], tonumber(ARGV[OWN + 2]), tonumber(ARGV[OWN + 3]), tonumber(ARGV[OWN + 4])
 local name, debt, replica = ARGV[OWN + 5], tonumber(ARGV[OWN + 6]), ARGV[OWN + 8]
 if not is.epoch or is.epoch ~= epoch then return answer('join') end
+-- What is known of replicas was known too long ago by the time it came here: somebody may make a part that was not left free.
+if now > sight then return answer('wait', 10) end
 if name ~= '' then
   local head = redis.call('GETRANGE', page, 2, 17)
   if #head == 16 then

@@ -72,7 +72,16 @@ pub(super) struct Sent {
     /// What the other replicas know it by.
     pub(super) name: Option<Arc<str>>,
     /// Nobody knows whether it went.
-    pub(super) guessed: bool,
+    pub(super) guess: Option<Guess>,
+}
+
+/// When a call may have gone of which nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guess {
+    /// Before the start.
+    Before,
+    /// At another replica, after this one was cut off.
+    Meanwhile,
 }
 
 /// One account's calls.
@@ -145,7 +154,7 @@ impl Limit {
             .map(|at| Sent {
                 at,
                 name: None,
-                guessed: true,
+                guess: Some(Guess::Before),
             });
         Self {
             limit: f64::from(calls),
@@ -188,7 +197,7 @@ impl Limit {
                 let guess = Sent {
                     at,
                     name: None,
-                    guessed: true,
+                    guess: Some(Guess::Before),
                 };
                 self.log.insert(place, guess);
             }
@@ -206,9 +215,10 @@ impl Limit {
             return None;
         }
         let mut slot = self.pause.map_or(now, |pause| pause.until.max(now));
+        slot = self.alone.map_or(slot, |alone| slot.max(alone.from));
         slot = slot.max(self.room(self.cap(kind), now));
         if self.settings.hourly > 0 {
-            let most = self.less_reserve(self.settings.hourly as usize, kind) / self.weight(now);
+            let most = self.less_reserve(self.settings.hourly as usize, kind) / self.replicas();
             let most = most.max(1);
             let nth = self.hour.len().checked_sub(most);
             slot = nth.map_or(slot, |nth| slot.max(self.hour[nth] + HOUR));
@@ -250,7 +260,7 @@ impl Limit {
         self.log.push_back(Sent {
             at: now,
             name: None,
-            guessed: false,
+            guess: None,
         });
         if self.settings.hourly > 0 {
             while self
@@ -412,11 +422,11 @@ impl Limit {
         let in_window = self.log.range(self.first_in_window(now)..);
         match self.alone {
             None => in_window.len(),
-            Some(_) => in_window.map(|sent| self.weight(sent.at)).sum(),
+            Some(_) => in_window.map(|sent| self.weight(sent)).sum(),
         }
     }
 
-    fn first_in_window(&self, now: Instant) -> usize {
+    pub(super) fn first_in_window(&self, now: Instant) -> usize {
         let window = self.settings.window;
         let gone = |sent: &Sent| now.saturating_duration_since(sent.at) >= window;
         // From the front in longer and longer steps: what left before the latest was sent is no longer there.
@@ -479,6 +489,9 @@ impl Limit {
                 ..
             }) => format!("paused by a refusal {}", since(self.refused_at)),
             Some(_) => format!("resting after {} failures in a row", self.failures),
+            None if self.alone.is_some_and(|alone| now < alone.from) => {
+                "cut off from the other replicas: no call before they are sure to know".into()
+            }
             None if hourly > 0 && in_an_hour.count() >= hourly => {
                 format!("all {hourly} calls of the hour are spent")
             }
@@ -505,8 +518,13 @@ impl Limit {
     }
 
     fn pace(&self) -> Duration {
-        let weight = self.alone.map_or(1, |alone| alone.replicas);
-        self.settings.window * weight / self.whole() as u32
+        let weight = self.replicas().min(self.settings.calls.get() as usize);
+        self.settings.window * weight as u32 / self.whole() as u32
+    }
+
+    /// Those who make no more than their part.
+    fn replicas(&self) -> usize {
+        self.alone.map_or(1, |alone| alone.replicas as usize)
     }
 
     /// When a refresh that goes now was due: whoever is to wake wakes a little late, and that is not to add up.
@@ -542,7 +560,7 @@ impl Limit {
         }
         // The latest that has to leave.
         let leaves = self.log.iter().rev().find(|sent| {
-            taken += self.weight(sent.at);
+            taken += self.weight(sent);
             taken > cap
         });
         leaves.map_or(now, |sent| sent.at + window)

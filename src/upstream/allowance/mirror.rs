@@ -4,12 +4,21 @@
 //! The store decides. With the mirror a replica knows when it is worth asking, and what to tell those who wait. While the
 //! store is away a call counts for as many as there are replicas: if each of them makes one, there are no more than
 //! there may be. What went before counts as what it was.
+//!
+//! Whoever is cut off alone makes none until the others are sure to leave its part free. What they have spent until then it
+//! has not heard of. It counts for the most that it can be, and at the latest moment; but they never spend more than
+//! half of all in so short a time, so that there is something left. Proof that there are never too many, with `n` replicas,
+//! `c` calls a window, and `part = c / n` rounded down:
+//!
+//! - Of all calls in a window let the latest of those that the store let go be from after that moment. Then the store counted
+//!   it with those before, and left `part` free for each replica that was cut off, each of which makes no more.
+//! - Else all of them are known, or count. Whoever is cut off counts its own `n` times, and there are no more than `n`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::limit::{Cause, Limit, Pause, Sent};
-use crate::fleet::{Known, View};
+use super::limit::{Cause, Guess, Limit, Pause, Sent};
+use crate::fleet::{Known, View, gap_of};
 
 /// A replica without the others.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +27,8 @@ pub(super) struct Alone {
     pub(super) since: Instant,
     /// How many replicas there are.
     pub(super) replicas: u32,
+    /// No call goes before.
+    pub(super) from: Instant,
 }
 
 impl Limit {
@@ -39,23 +50,26 @@ impl Limit {
         self.last_refresh = view.refreshed.map(before);
         (self.refusals, self.failures) = (view.refusals, view.failures);
         self.alone = None;
-        self.log.retain(|sent| !sent.guessed);
+        self.log.retain(|sent| sent.guess.is_none());
         for (name, ago) in &view.calls {
             self.mirror(name, before(*ago));
         }
     }
 
-    /// A call went, perhaps from here.
+    /// A call went, perhaps from here. One that was let go and not heard of went later than it was said to at first.
     pub(super) fn mirror(&mut self, name: &Arc<str>, at: Instant) {
         let known = |sent: &Sent| sent.name.as_ref() == Some(name);
-        if self.log.iter().any(known) {
-            return;
+        if let Some(place) = self.log.iter().position(known) {
+            if self.log[place].at >= at {
+                return;
+            }
+            self.forget(place);
         }
         let place = self.log.partition_point(|sent| sent.at <= at);
         let sent = Sent {
             at,
             name: Some(name.clone()),
-            guessed: false,
+            guess: None,
         };
         self.log.insert(place, sent);
         if self.settings.hourly > 0 {
@@ -70,23 +84,73 @@ impl Limit {
             .log
             .iter()
             .position(|sent| sent.name.as_ref() == Some(&name));
-        if let Some(sent) = heard.and_then(|place| self.log.remove(place))
-            && self.settings.hourly > 0
-            && let Some(place) = self.hour.iter().position(|at| *at == sent.at)
-        {
-            self.hour.remove(place);
+        if let Some(place) = heard {
+            self.forget(place);
         }
         if let Some(sent) = self.log.back_mut() {
             sent.name = Some(name);
         }
     }
 
-    /// From now on nothing is heard of the others.
-    pub(super) fn go_alone(&mut self, replicas: u32, now: Instant) {
-        self.alone.get_or_insert(Alone {
+    fn forget(&mut self, place: usize) {
+        if let Some(sent) = self.log.remove(place)
+            && self.settings.hourly > 0
+            && let Some(place) = self.hour.iter().position(|at| *at == sent.at)
+        {
+            self.hour.remove(place);
+        }
+    }
+
+    /// From now on nothing is heard of the others, and no call goes before `from`. `heard`: until then all of their calls are
+    /// known, where that can be said; nothing at all where they have none.
+    pub(super) fn go_alone(
+        &mut self,
+        replicas: u32,
+        from: Instant,
+        heard: Option<Option<Instant>>,
+        now: Instant,
+    ) {
+        if let Some(alone) = &mut self.alone
+            && (heard.is_none() || from <= alone.from)
+        {
+            // What went meanwhile counts on; one that leaves has less than it had.
+            alone.replicas = alone.replicas.max(replicas);
+            return;
+        }
+        self.log.retain(|sent| sent.guess != Some(Guess::Meanwhile));
+        if let Some(heard) = heard {
+            // No more than the window had room for, and in so short a time no more than may go together.
+            let window = self.settings.window;
+            let there = self.log.iter().filter(|sent| sent.at + window > from);
+            let mut unheard = self.whole().saturating_sub(there.count());
+            let gap = gap_of(replicas);
+            if heard.is_some_and(|heard| from <= heard + gap)
+                && let Some(most) = burst(self.settings.calls.get(), window, gap)
+            {
+                unheard = unheard.min(most as usize);
+            }
+            let place = self.log.partition_point(|sent| sent.at <= from);
+            for _ in 0..unheard {
+                let guess = Sent {
+                    at: from,
+                    name: None,
+                    guess: Some(Guess::Meanwhile),
+                };
+                self.log.insert(place, guess);
+            }
+        }
+        self.alone = Some(Alone {
             since: now,
             replicas: replicas.max(1),
+            from,
         });
+    }
+
+    /// Whether calls went that have no name yet.
+    pub(super) fn has_untold(&self, now: Instant) -> bool {
+        let untold = |sent: &Sent| sent.name.is_none() && sent.guess.is_none();
+        let log = self.log.range(self.first_in_window(now)..);
+        log.into_iter().any(untold)
     }
 
     /// What the others may not know. Calls that have no name yet get one.
@@ -101,9 +165,11 @@ impl Limit {
             guessed: Vec::new(),
         };
         for sent in self.log.iter_mut().filter(|sent| ago(sent.at) < window) {
-            match sent.guessed {
-                true => known.guessed.push(ago(sent.at)),
-                false => {
+            match sent.guess {
+                Some(Guess::Before) => known.guessed.push(ago(sent.at)),
+                // Those who made them know better.
+                Some(Guess::Meanwhile) => {}
+                None => {
                     let name = sent.name.get_or_insert_with(&mut name).clone();
                     known.calls.push((name, ago(sent.at)));
                 }
@@ -112,13 +178,21 @@ impl Limit {
         known
     }
 
-    /// For how many a call counts that went then.
-    pub(super) fn weight(&self, at: Instant) -> usize {
+    /// For how many a call counts.
+    pub(super) fn weight(&self, sent: &Sent) -> usize {
         match self.alone {
-            Some(alone) if at >= alone.since => alone.replicas as usize,
+            Some(alone) if sent.guess.is_none() && sent.at >= alone.since => {
+                alone.replicas as usize
+            }
             _ => 1,
         }
     }
+}
+
+/// So many calls go at most in a time in which whoever is cut off does not hear of them: half of all, unless a window is so
+/// short that this would be less than may go in it. `fleet/scripts/account.lua` sees to it.
+fn burst(calls: u32, window: Duration, gap: Duration) -> Option<u32> {
+    (gap * 2 <= window).then_some(calls - calls / 2)
 }
 
 #[cfg(test)]
@@ -150,7 +224,7 @@ mod tests {
     }
 
     /// Makes calls as soon as they may go, for so long: when they went.
-    fn burst(limit: &mut Limit, start: Instant, for_: Duration) -> Vec<Instant> {
+    fn burst_of(limit: &mut Limit, start: Instant, for_: Duration) -> Vec<Instant> {
         let (mut now, mut went) = (start, Vec::new());
         loop {
             let slot = limit.slot(Kind::Miss, now).unwrap();
@@ -178,8 +252,8 @@ mod tests {
                 .collect();
             let mut limit = Limit::new(settings(), start);
             limit.adopt(&view(&calls), start);
-            limit.go_alone(replicas, start);
-            let went = burst(&mut limit, start, seconds(300.0));
+            limit.go_alone(replicas, start, None, start);
+            let went = burst_of(&mut limit, start, seconds(300.0));
             // All of them do the same.
             let all = went
                 .iter()
@@ -202,6 +276,132 @@ mod tests {
         }
     }
 
+    /// What the store lets the others have, as `fleet/scripts/account.lua` does.
+    struct Others {
+        calls: Vec<Instant>,
+        dice: u64,
+    }
+
+    impl Others {
+        /// As many as may go from one moment to another, in bursts at moments that nobody foresees; `less`: what is left free.
+        fn spend(&mut self, from: Instant, to: Instant, less: usize, gap: Duration) {
+            let mut now = from;
+            while now < to {
+                let nth = |n: usize| self.calls.len().checked_sub(n).map(|n| self.calls[n]);
+                let full = nth(59 - less).is_some_and(|at| now < at + seconds(61.0));
+                if !full && nth(30).is_none_or(|at| now >= at + gap) && self.roll(8) > 0 {
+                    self.calls.push(now);
+                } else {
+                    now += Duration::from_millis(self.roll(1_500));
+                }
+            }
+        }
+
+        fn roll(&mut self, sides: u64) -> u64 {
+            self.dice = self
+                .dice
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (self.dice >> 33) % sides
+        }
+    }
+
+    #[test]
+    fn some_replicas_that_are_cut_off_and_the_others_make_no_more_calls_together_than_one_would() {
+        let mut soon = 0;
+        for seed in 0..500 {
+            let replicas = [2, 3, 5, 10, 30, 59][seed as usize % 6];
+            let part = 59 / replicas as usize;
+            let mut others = Others {
+                calls: Vec::new(),
+                dice: seed,
+            };
+            // Each knows what it heard, and that none knows who comes next.
+            let lone = 1 + others.roll(u64::from(replicas) - 1) as usize;
+            let (start, gap) = (now(), gap_of(replicas));
+            let before = Duration::from_millis(others.roll(100_000));
+            others.spend(start, start + before, 0, gap);
+            let heard = start + before;
+            let known: Vec<_> = others.calls.clone();
+            let from = heard + gap - Duration::from_millis(others.roll(1_000));
+            let mut all = Vec::new();
+            for one in 0..lone {
+                let mut limit = Limit::new(settings(), start);
+                limit.adopt(&view(&[]), start);
+                for (n, at) in known.iter().enumerate() {
+                    limit.mirror(&format!("b.{n}").into(), *at);
+                }
+                let heard = (one % 4 > 0).then_some(heard);
+                limit.go_alone(replicas, from, Some(heard), start + before);
+                let went = burst_of(&mut limit, from, seconds(200.0));
+                assert!(went.iter().all(|at| *at >= from), "it waits");
+                assert!(went.len() >= 2 * part, "it goes on");
+                soon += usize::from(went.first().is_some_and(|at| *at < from + seconds(1.0)));
+                all.extend(went);
+            }
+            others.spend(heard, from, 0, gap);
+            others.spend(from, from + seconds(200.0), lone * part, gap);
+            all.extend(others.calls);
+            all.sort_unstable();
+            for calls in all.windows(60) {
+                let apart = calls[59] - calls[0];
+                assert!(
+                    apart >= seconds(61.0),
+                    "{seed}: {lone} of {replicas}, {apart:?}"
+                );
+            }
+        }
+        assert!(soon > 20, "some need not wait any longer: {soon}");
+    }
+
+    #[test]
+    fn a_replica_is_cut_off_again_before_it_was_back() {
+        let start = now();
+        let mut limit = Limit::new(settings(), start);
+        limit.adopt(&view(&[]), start);
+        limit.go_alone(3, start + seconds(2.6), Some(Some(start)), start);
+        assert_eq!(limit.in_window(start), 30);
+        limit.go_alone(3, start + seconds(2.6), Some(None), start + seconds(1.0));
+        assert_eq!(limit.in_window(start), 30, "it is the same time");
+        let slot = |limit: &Limit| limit.slot(Kind::Miss, start).unwrap() - start;
+        assert_eq!(slot(&limit), seconds(2.6));
+        // It had a seat for a moment, and the account was not joined.
+        limit.go_alone(3, start + seconds(9.0), Some(None), start + seconds(7.0));
+        assert_eq!(limit.in_window(start), 59);
+        assert_eq!(slot(&limit), seconds(9.0 + 61.0));
+        // What was guessed is not told: those who made the calls know better.
+        let known = limit.known(start, || "a.0".into());
+        assert!(known.calls.is_empty() && known.guessed.is_empty());
+        limit.adopt(&view(&[]), start + seconds(10.0));
+        assert_eq!(limit.in_window(start + seconds(10.0)), 0);
+    }
+
+    #[test]
+    fn what_went_alone_counts_on_and_whoever_leaves_makes_none() {
+        let start = now();
+        let mut limit = Limit::new(settings(), start);
+        limit.adopt(&view(&[]), start);
+        limit.go_alone(3, start, None, start);
+        limit.send(Kind::Miss, start);
+        let later = start + seconds(1.0);
+        limit.go_alone(3, later, None, later);
+        assert_eq!(limit.in_window(later), 3);
+        limit.go_alone(u32::MAX, later, None, later);
+        for kind in [Kind::Miss, Kind::Refresh] {
+            assert!(limit.slot(kind, later) >= Some(later + seconds(61.0)));
+        }
+    }
+
+    #[test]
+    fn a_call_that_went_later_than_was_said_at_first_counts_from_then() {
+        let start = now();
+        let mut limit = Limit::new(settings(), start);
+        limit.adopt(&view(&[("b.1", 50)]), start);
+        limit.mirror(&"b.1".into(), start);
+        assert_eq!(limit.in_window(start + seconds(60.0)), 1);
+        assert_eq!(limit.in_window(start + seconds(61.0)), 0);
+    }
+
     #[test]
     fn what_went_while_alone_is_told_once_and_by_one_name() {
         let start = now();
@@ -211,7 +411,7 @@ mod tests {
             "nobody was there before"
         );
         limit.adopt(&view(&[("b.1", 3)]), start);
-        limit.go_alone(2, start);
+        limit.go_alone(2, start, None, start);
         limit.send(Kind::Miss, start + seconds(1.0));
         let mut names = 0;
         let mut known = |limit: &mut Limit| {

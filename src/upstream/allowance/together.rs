@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use super::book::{Book, Go, Wish};
 use super::limit::{CAREFUL, Call, Kind, Outcome};
 use super::{Desk, Settings, locked};
 use crate::contacts::{Forwarded, PageKey};
-use crate::fleet::{self, Away, Decision, Ended, Fleet, Grant, News, Rules};
+use crate::fleet::{self, Away, Decision, Ended, Fleet, Grant, News, Part, Rules};
 use crate::upstream::refusal::Refusal;
 
 /// With whom the accounts are shared, and what a key is called among them.
@@ -35,6 +35,8 @@ pub(super) struct Together<K> {
     replicas: u32,
     /// The connection over which the account was joined; 0: none.
     joined: AtomicU64,
+    /// Whether somebody is there who hears what is said of it.
+    hears: AtomicBool,
     /// What the next call is called. One that was asked for and not answered may have been let go by its name.
     member: Mutex<Option<Arc<str>>>,
     /// What was said to be owed, by place in the ledger.
@@ -67,6 +69,7 @@ impl<K> Sharing<K> {
             page: self.page,
             replicas: settings.fleet_size.get(),
             joined: AtomicU64::new(0),
+            hears: AtomicBool::new(false),
             member: Mutex::default(),
             said: Mutex::default(),
         })
@@ -86,13 +89,41 @@ where
     }
 
     /// Lets go what may go without asking anybody: this replica's part, where there are others.
-    pub(super) fn pump_alone(&self, book: &mut Book<K, L>, now: Instant) {
+    pub(super) fn pump_alone(self: &Arc<Self>, book: &mut Book<K, L>, now: Instant) {
+        self.is_alone(book, now);
+        book.pump(now);
+    }
+
+    /// Before a call goes without asking anybody: there may be other replicas.
+    fn is_alone(self: &Arc<Self>, book: &mut Book<K, L>, now: Instant) {
         if let Some(together) = &self.together {
-            let replicas = together.account.replicas().unwrap_or(together.replicas);
-            book.limit.go_alone(replicas, now);
+            // Once the store is back it is told of what went.
+            self.hears_of(together);
+            let joined = together.joined.swap(0, Relaxed);
+            let part = match together.account.part(joined, now) {
+                Part::Unknown => (together.replicas, now, None),
+                Part::Of {
+                    replicas,
+                    from,
+                    heard,
+                } => (replicas, from, Some(heard)),
+                Part::Nothing => (u32::MAX, now, None),
+            };
+            book.limit.go_alone(part.0, part.1, part.2, now);
             book.hold_no_more();
         }
-        book.pump(now);
+    }
+
+    /// A call in the place of one that was lost, that nobody was asked about, if one may go at once.
+    pub(super) fn another_alone(self: &Arc<Self>) -> Option<Call> {
+        let mut book = self.book();
+        let now = self.clock.now();
+        if self.is_together() {
+            return None;
+        }
+        self.is_alone(&mut book, now);
+        let slot = book.limit.slot(Kind::Miss, now)?;
+        (slot <= now).then(|| book.limit.send(Kind::Miss, now))
     }
 
     /// Lets go what the others have nothing against. Tells whether they could be asked.
@@ -101,14 +132,10 @@ where
             return false;
         };
         while let Some(link) = together.account.link() {
-            if together.joined.load(Relaxed) != link {
-                match self.join(together).await {
-                    Ok(()) => together.joined.store(link, Relaxed),
-                    Err(Away) => {
-                        self.breathe();
-                        return together.account.link().is_some();
-                    }
-                }
+            if together.joined.load(Relaxed) != link && self.join(together, link).await == Err(Away)
+            {
+                self.breathe();
+                return together.account.link().is_some();
             }
             let wish = self.book().next_wish(self.clock.now());
             let Some(wish) = wish else { return true };
@@ -157,11 +184,15 @@ where
         Go::Call(call, Some(grant))
     }
 
-    /// A call goes that nobody was asked about, if one may.
-    pub fn goes_alone(&self, awaited: bool) -> Result<Go, Option<Instant>> {
+    /// A call goes that nobody was asked about, if one may while they cannot be asked; else when to look again.
+    pub fn goes_alone(self: &Arc<Self>, awaited: bool) -> Result<Go, Option<Instant>> {
         let kind = if awaited { Kind::Miss } else { Kind::Refresh };
         let mut book = self.book();
         let now = self.clock.now();
+        if self.is_together() {
+            return Err(Some(now + BREATH));
+        }
+        self.is_alone(&mut book, now);
         match book.limit.slot(kind, now) {
             Some(slot) if slot <= now => Ok(Go::Call(book.limit.send(kind, now), None)),
             slot => Err(slot),
@@ -205,14 +236,22 @@ where
         }
     }
 
-    async fn join(self: &Arc<Self>, together: &Together<K>) -> Result<(), Away> {
+    /// Hears what is said of the account from now on.
+    fn hears_of(self: &Arc<Self>, together: &Together<K>) {
+        if together.hears.swap(true, Relaxed) {
+            return;
+        }
         let desk = Arc::downgrade(self);
-        let hears = move |news| {
+        together.account.hear(Box::new(move |news| {
             if let Some(desk) = desk.upgrade() {
                 desk.hears(news);
             }
-        };
-        together.account.listen(Box::new(hears)).await?;
+        }));
+    }
+
+    async fn join(self: &Arc<Self>, together: &Together<K>, link: u64) -> Result<(), Away> {
+        self.hears_of(together);
+        together.account.listen().await?;
         let known = self
             .book()
             .limit
@@ -221,23 +260,52 @@ where
         let mut book = self.book();
         book.limit.adopt(&view, self.clock.now());
         book.hold_no_more();
+        // While the book is held nothing goes.
+        if !book.limit.has_untold(self.clock.now()) {
+            together.joined.store(link, Relaxed);
+            together.account.has_told();
+        }
         Ok(())
     }
 
     /// Something is said of the account.
-    fn hears(&self, news: News) {
+    fn hears(self: Arc<Self>, news: News) {
+        if matches!(news, News::Back) {
+            self.tasks.spawn(self.clone().is_back());
+            return;
+        }
         let now = self.clock.now();
         let mut book = self.book();
         match news {
             News::Call(name, ago) => book
                 .limit
                 .mirror(&name, now.checked_sub(ago).unwrap_or(now)),
-            News::View(view) => {
+            // Before the store is told what went alone, it says nothing of that.
+            News::View(view) if self.has_joined() => {
                 book.limit.adopt(&view, now);
                 book.hold_no_more();
                 self.changed.notify_one();
             }
+            News::View(_) | News::Back => {}
         }
+    }
+
+    fn has_joined(&self) -> bool {
+        let joined = |together: &Together<K>| together.joined.load(Relaxed) != 0;
+        self.together.as_ref().is_some_and(joined)
+    }
+
+    /// The store is back. Whoever wants something asks it; it is told what went in any case.
+    async fn is_back(self: Arc<Self>) {
+        if let Some(together) = &self.together
+            && let Some(link) = together.account.link()
+            && together.joined.load(Relaxed) != link
+        {
+            // Else with the next question.
+            let _ = self.join(together, link).await;
+        }
+        self.pump();
+        self.changed.notify_one();
     }
 
     fn breathe(&self) {
