@@ -15,6 +15,7 @@
 //! - What it costs, and where it ends: [`limits`].
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -42,6 +43,7 @@ pub mod limits;
 mod link;
 mod names;
 mod pages;
+mod place;
 mod script;
 mod seats;
 mod settings;
@@ -80,8 +82,10 @@ struct Member {
 
 /// What goes on behind has this as well.
 struct Shared {
-    /// This replica's name among the others.
+    /// This process's name among the others.
     replica: String,
+    /// What its seat is called.
+    seat: String,
     link: Link,
     names: Names,
     keys: Keys,
@@ -111,6 +115,22 @@ struct Shared {
 /// Drops from memory the pages of all lists that are meant.
 pub type Forgets = Box<dyn Fn(&dyn Fn(&ListKey) -> bool) + Send + Sync>;
 
+/// What a replica brings along.
+pub struct Replica {
+    /// An address that no other process has before this one has left; nothing: there is none.
+    pub address: Option<SocketAddr>,
+    /// For how long a call counts: the allowance's window.
+    pub memory: Duration,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Counts what is asked of the store.
+    pub metrics: Arc<Metrics>,
+    /// What to do when another replica forgets.
+    pub forgets: Forgets,
+    /// Finds what is in memory.
+    pub holds: Holds,
+}
+
 /// How the replicas stand, for operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
@@ -139,16 +159,16 @@ impl Fleet {
     }
 
     /// Joins the others, if there is a place to meet. Waits for the first attempt to connect and no longer: whoever starts
-    /// cold is to find what the others have, and starts all the same if the store is away. `memory`: for how long a call
-    /// counts. `forgets`: what to do when another replica forgets. `holds`: finds what is in memory.
-    pub async fn join(
-        joining: Joining,
-        clock: Clock,
-        metrics: Arc<Metrics>,
-        memory: Duration,
-        forgets: Forgets,
-        holds: Holds,
-    ) -> Self {
+    /// cold is to find what the others have, and starts all the same if the store is away.
+    pub async fn join(joining: Joining, replica: Replica) -> Self {
+        let Replica {
+            address: called_at,
+            memory,
+            clock,
+            metrics,
+            forgets,
+            holds,
+        } = replica;
         let Joining {
             settings,
             keys,
@@ -170,6 +190,7 @@ impl Fleet {
         let wall = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         let shared = Arc::new(Shared {
             replica: format!("{:012x}", Uuid::new_v4().as_u128() & 0xffff_ffff_ffff),
+            seat: names.seat(&place::of(called_at)),
             link: Link::new(dial, settings.timeout, metrics.clone()),
             names,
             keys,
@@ -375,7 +396,7 @@ impl Shared {
         };
         let said = asked.duration_since(self.began).as_micros() as i64 + self.least.load(Relaxed);
         let arguments = arguments![
-            self.replica,
+            self.seat,
             lapse.as_millis(),
             self.memory.as_millis(),
             knew,

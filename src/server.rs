@@ -25,7 +25,7 @@ use crate::config::sources::{Loaded, Ports, Sources, Unusable};
 use crate::config::watch::Watch;
 use crate::contacts::{Forwarded, ListKey, PageKey};
 use crate::edge::certificates::Certificates;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Replica};
 use crate::secret::Print;
 use crate::stack::{Means, Parts};
 use crate::telemetry::Logs;
@@ -117,6 +117,7 @@ impl Gateway {
         }
         let mut inherited = Inherited::take();
         let callers = listen("listen.address", config.listen.address, &mut inherited).await?;
+        let is_handed_on = inherited.has(config.admin.address);
         let operators = listen("admin.address", config.admin.address, &mut inherited).await?;
         drop(inherited);
         let tasks = TaskTracker::new();
@@ -138,8 +139,16 @@ impl Gateway {
                 store.page(key, sent, version, clock.now())
             })
         };
-        let (window, own) = (allowance.window, (clock.clone(), metrics.clone()));
-        let fleet = Fleet::join(shared, own.0, own.1, window, forgets, holds).await;
+        let replica = Replica {
+            // It is open until the replica has left. A process that takes over does so while this one still runs.
+            address: operators.local_addr().ok().filter(|_| !is_handed_on),
+            memory: allowance.window,
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            forgets,
+            holds,
+        };
+        let fleet = Fleet::join(shared, replica).await;
         let parts = Parts {
             // Whoever waits for a call to be free is no fetch yet.
             accounts: Allowances::among(

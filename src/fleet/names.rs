@@ -71,6 +71,11 @@ impl Names {
         self.hashed(b'c', &[])
     }
 
+    /// Of a place that a replica can have.
+    pub(super) fn seat(&self, place: &str) -> String {
+        self.hashed(b's', &[place.as_bytes()])
+    }
+
     /// A part of a forget; parts that are not named have none.
     pub(super) fn part(&self, kind: u8, text: &str) -> String {
         self.hashed(kind, &[text.as_bytes()])

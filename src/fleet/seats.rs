@@ -13,7 +13,7 @@
 //!   no longer ago than [`GAP`]. The rest counts as much as it can be: see [`Part`].
 //! - When it is back, calls that it made alone are told first, and only then has it a seat again.
 //!
-//! That is exact as long as no more replicas are there than when it was cut off, for as long as a seat is remembered
+//! Whoever starts again in the place of one that died has its seat: see `place`. That is exact as long as no more replicas are there than when it was cut off, for as long as a seat is remembered
 //! ([`KEPT`] windows). Whoever has no answer for longer counts as gone: the others take its part, and if it is there all the
 //! same, what it spends is to them what a stranger spends.
 

@@ -27,13 +27,22 @@ impl Inherited {
         Self(sockets.collect())
     }
 
+    /// Whether there is one for this address.
+    pub(super) fn has(&self, address: SocketAddr) -> bool {
+        self.place(address).is_some()
+    }
+
     /// The one for this address.
     pub(super) fn at(&mut self, address: SocketAddr) -> Option<TcpListener> {
-        let same = |socket: &std::net::TcpListener| socket.local_addr().ok() == Some(address);
-        let found = self.0.iter().position(same)?;
+        let found = self.place(address)?;
         let socket = self.0.swap_remove(found);
         socket.set_nonblocking(true).ok()?;
         TcpListener::from_std(socket).ok()
+    }
+
+    fn place(&self, address: SocketAddr) -> Option<usize> {
+        let same = |socket: &std::net::TcpListener| socket.local_addr().ok() == Some(address);
+        self.0.iter().position(same)
     }
 }
 

@@ -9,7 +9,9 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::calls::{six_seconds, wanting, with_a_second_for_jitter};
 use super::*;
-use crate::support::redis::shared;
+use crate::support::Folder;
+use crate::support::process::{Program, Serving, settings_file};
+use crate::support::redis::{free_port, shared};
 
 /// How a replica is cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,4 +122,55 @@ async fn a_replica_that_is_cut_off_alone_and_silently_overruns_no_allowance() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_whose_connections_alone_are_closed_overruns_no_allowance() {
     cut_off_alone_and_back(Cut::Closed).await;
+}
+
+/// The replicas that the store knows, gone of late or not.
+fn seats(redis: &Redis) -> String {
+    redis.cli(&["zcard", "contacts-gateway:{fleet}:seats"])
+}
+
+#[tokio::test]
+async fn a_process_that_starts_in_the_place_of_one_that_died_has_its_seat() {
+    let Some(redis) = Redis::start() else { return };
+    let (settings, port) = (redis.shared(), free_port());
+    let replicas = Replicas::start(1, &settings).await;
+    let upstream = replicas.vendor.url();
+    let place = format!("127.0.0.1:{port}");
+    let place = [("CONTACTS_GATEWAY__ADMIN__ADDRESS", &*place)];
+    let mut dies = Serving::with_env(&upstream, &settings, &place).await;
+    replicas.see(2).await;
+    dies.program.signal("KILL");
+    dies.program.ended().await;
+    replicas.see(1).await;
+    assert_eq!(seats(&redis), "2", "it might be cut off");
+    let _again = Serving::with_env(&upstream, &settings, &place).await;
+    replicas.see(2).await;
+    assert_eq!(seats(&redis), "2");
+    let _elsewhere = Serving::before(&upstream, &settings).await;
+    replicas.see(3).await;
+    assert_eq!(seats(&redis), "3");
+}
+
+#[tokio::test]
+async fn processes_that_take_over_from_each_other_have_a_seat_each() {
+    let Some(redis) = Redis::start() else { return };
+    let settings = redis.shared();
+    let replicas = Replicas::start(1, &settings).await;
+    let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (operators, folder) = (socket.local_addr().unwrap().to_string(), Folder::new());
+    let file = settings_file(&folder, &settings);
+    let upstream = replicas.vendor.url();
+    let env = [
+        ("CONTACTS_GATEWAY__LISTEN__ADDRESS", "127.0.0.1:0"),
+        ("CONTACTS_GATEWAY__ADMIN__ADDRESS", &*operators),
+        ("CONTACTS_GATEWAY__UPSTREAM__URL", &*upstream),
+    ];
+    let start = || Serving::started(Program::behind(&socket, &["--config", &file], &env));
+    let mut leaves = start().await;
+    replicas.see(2).await;
+    let _comes = start().await;
+    replicas.see(3).await;
+    leaves.program.signal("TERM");
+    leaves.program.ended().await;
+    assert_eq!(seats(&redis), "2");
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use contacts_gateway::contacts::{Api, Forget, Forwarded, ListKey, PageKey};
 use contacts_gateway::fleet::{
-    Account, Copy, Decision, Ended, Fleet, Grant, Known, Rules, Settings, Wish,
+    Account, Copy, Decision, Ended, Fleet, Grant, Known, Replica, Rules, Settings, Wish,
 };
 use contacts_gateway::telemetry::metrics::Metrics;
 use futures_util::{StreamExt, stream};
@@ -53,9 +53,15 @@ async fn join(url: &str) -> Fleet {
         timeout: Duration::from_secs(2),
     };
     let joining = settings.read().unwrap();
-    let metrics = Metrics::new().unwrap();
-    let (clock, holds) = (Clock::system(), Box::new(|_: &_, _: &_, _| None));
-    let fleet = Fleet::join(joining, clock, metrics, WINDOW, Box::new(|_| {}), holds).await;
+    let replica = Replica {
+        address: None,
+        memory: WINDOW,
+        clock: Clock::system(),
+        metrics: Metrics::new().unwrap(),
+        forgets: Box::new(|_| {}),
+        holds: Box::new(|_, _, _| None),
+    };
+    let fleet = Fleet::join(joining, replica).await;
     assert!(fleet.standing().up);
     fleet
 }
