@@ -13,6 +13,9 @@ use super::Settings;
 use super::mirror::Alone;
 use crate::upstream::refusal::Refusal;
 
+mod learn;
+mod why;
+
 /// What a call is for. Who waits for a page comes before whoever has an old one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -116,29 +119,10 @@ pub struct Limit {
 
 /// For so long a refusal makes us careful.
 pub(super) const CAREFUL: Duration = Duration::from_secs(600);
-/// How much of the limit is left after a refusal.
-const SHRINK: f64 = 0.9;
-/// However few calls were ours when a refusal came, the limit does not fall below this part of itself: after a lull the
-/// count says little.
-const TRUST: f64 = 0.8;
-/// How much the limit grows in a window in which it was reached, far from the last refusal's level and near it.
-const STEPS: (f64, f64) = (2.0, 0.5);
-/// Near: within so many calls.
-const NEAR: f64 = 3.0;
-/// While we are careful the limit stays so many calls below what was refused: filling the window to the last call means
-/// that a millisecond decides whether the other one's calls are refused, and nobody tells us of those.
-const LEFT_TO_OTHERS: f64 = 1.0;
 /// Of the calls of a window, so many are taken to have been made before the start by whoever was here before.
 const SPENT_BEFORE: (u32, u32) = (40, 59);
-/// The rest after failures.
-const REST: Duration = Duration::from_secs(10);
-const FAILURES: u32 = 3;
 /// The longer of the vendor's windows, and a second for jitter.
 const HOUR: Duration = Duration::from_secs(3_601);
-/// A pause after an hourly refusal, and the longest that doubling makes of it.
-const HOURLY_PAUSES: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(1_800));
-/// The other pause is doubled twice and no more.
-const LONGEST: u32 = 4;
 
 impl Limit {
     /// An account of which nothing is known: as if most of a window's calls had been made already.
@@ -304,104 +288,6 @@ impl Limit {
         }
     }
 
-    /// A call ended.
-    pub fn ended(&mut self, call: Call, outcome: Outcome, now: Instant) {
-        match outcome {
-            Outcome::Answered => self.answered(call, now),
-            Outcome::Refused(refusal) => self.refused(call, refusal, now),
-            Outcome::Failed => self.failed(call, now),
-            // The next call is the probe.
-            Outcome::Lost if self.is_the_probe(call) => self.probing = false,
-            Outcome::Lost => {}
-        }
-    }
-
-    /// Whether it is for this call that no other goes.
-    fn is_the_probe(&self, call: Call) -> bool {
-        self.probing && call.probe == Some(self.pauses)
-    }
-
-    fn answered(&mut self, call: Call, now: Instant) {
-        self.failures = 0;
-        if self.is_the_probe(call) {
-            (self.probing, self.pause, self.refused) = (false, None, None);
-        }
-        if now.duration_since(self.grown_at) < self.settings.window {
-            return;
-        }
-        let (most, step) = if self.is_careful(now) {
-            let most = self.limit.max(self.ceiling - LEFT_TO_OTHERS);
-            let near = self.limit >= self.ceiling - NEAR;
-            (most, if near { STEPS.1 } else { STEPS.0 })
-        } else {
-            self.ceiling = f64::from(self.settings.calls.get());
-            (self.ceiling, STEPS.0)
-        };
-        if self.reached {
-            self.limit = most.min(self.limit + step);
-        }
-        (self.grown_at, self.reached) = (now, false);
-    }
-
-    fn refused(&mut self, call: Call, refusal: Refusal, now: Instant) {
-        self.refusals += 1;
-        let probe = self.is_the_probe(call);
-        let paused = self.pause.is_some_and(|p| p.cause == Cause::Refused);
-        if paused && !probe {
-            // Of the same moment as the one that began the pause: one event, not many.
-            return;
-        }
-        let before = self.refused.filter(|_| probe);
-        if before.is_none() {
-            self.learn(now);
-        }
-        let times = match before {
-            Some((kind, times)) if kind == refusal => times.saturating_mul(2),
-            _ => 1,
-        };
-        let (length, times) = match refusal {
-            Refusal::Minute => {
-                let times = times.min(LONGEST);
-                (self.settings.pause * times, times)
-            }
-            Refusal::Hour => {
-                let most = HOURLY_PAUSES
-                    .1
-                    .as_secs()
-                    .div_ceil(HOURLY_PAUSES.0.as_secs());
-                let times = times.min(most as u32);
-                ((HOURLY_PAUSES.0 * times).min(HOURLY_PAUSES.1), times)
-            }
-        };
-        self.refused = Some((refusal, times));
-        (self.reached, self.grown_at) = (false, now);
-        self.refused_at = Some(now);
-        self.rest(Cause::Refused, now + length);
-    }
-
-    /// Somebody else has spent what we did not.
-    fn learn(&mut self, now: Instant) {
-        let ours = self.in_window(now).saturating_sub(1) as f64;
-        let floor = f64::from(self.settings.floor.get());
-        let had = ours.max(TRUST * self.limit).min(self.limit);
-        self.ceiling = had.max(floor);
-        self.limit = (SHRINK * self.ceiling).max(floor);
-    }
-
-    fn failed(&mut self, call: Call, now: Instant) {
-        self.failures = self.failures.saturating_add(1);
-        let due = self.failures >= FAILURES && self.pause.is_none();
-        if self.is_the_probe(call) || due {
-            self.rest(Cause::Resting, now + REST);
-        }
-    }
-
-    fn rest(&mut self, cause: Cause, until: Instant) {
-        self.pauses += 1;
-        self.probing = false;
-        self.pause = Some(Pause { cause, until });
-    }
-
     /// Why no call goes, while none does.
     pub fn pause(&self) -> Option<Pause> {
         self.pause
@@ -469,49 +355,6 @@ impl Limit {
             && !self.is_careful(now)
     }
 
-    /// Why the account stands as it does, for a person: what explains best that callers are turned away.
-    pub fn why(&self, now: Instant) -> String {
-        let since = |at: Option<Instant>| {
-            ago(at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at)))
-        };
-        let (limit, window) = (self.whole(), self.settings.window);
-        let hourly = self.settings.hourly as usize;
-        let in_an_hour = self
-            .hour
-            .iter()
-            .filter(|at| now.duration_since(**at) < HOUR);
-        match self.pause {
-            Some(_) if self.probing => {
-                "one call is out to see whether the vendor answers again".into()
-            }
-            Some(Pause {
-                cause: Cause::Refused,
-                ..
-            }) => format!("paused by a refusal {}", since(self.refused_at)),
-            Some(_) => format!("resting after {} failures in a row", self.failures),
-            None if self.alone.is_some_and(|alone| now < alone.from) => {
-                "cut off from the other replicas: no call before they are sure to know".into()
-            }
-            None if hourly > 0 && in_an_hour.count() >= hourly => {
-                format!("all {hourly} calls of the hour are spent")
-            }
-            None if limit < self.settings.calls.get() as usize => {
-                format!("learnt from a refusal {}", since(self.refused_at))
-            }
-            None if self.is_careful(now) => {
-                format!("careful since a refusal {}", since(self.refused_at))
-            }
-            None if now.duration_since(self.began_at) < window => format!(
-                "new here {}: as if most of a window's calls had been made",
-                since(Some(self.began_at))
-            ),
-            None if self.in_window(now) >= limit => {
-                format!("all {limit} calls of the window are spent")
-            }
-            None => "as configured".into(),
-        }
-    }
-
     fn is_careful(&self, now: Instant) -> bool {
         self.refused_at
             .is_some_and(|at| now.duration_since(at) < CAREFUL)
@@ -564,15 +407,6 @@ impl Limit {
             taken > cap
         });
         leaves.map_or(now, |sent| sent.at + window)
-    }
-}
-
-/// For a person.
-fn ago(time: Duration) -> String {
-    match time.as_secs() {
-        seconds @ 0..120 => format!("{seconds} s ago"),
-        seconds @ 120..7_200 => format!("{} min ago", seconds / 60),
-        seconds => format!("{} h ago", seconds / 3_600),
     }
 }
 
