@@ -279,12 +279,29 @@ where
         self.0.lookups.look(&name, known, &way.rules).await
     }
 
-    /// Has a page refreshed that was served although it is no longer fresh, when its turn comes.
+    /// Has a page refreshed that was served although it is no longer fresh, when its turn comes; at once, if another replica
+    /// has done it already.
     pub fn refresh(&self, read: &Read, entry: &Arc<Entry>) {
+        // Before the look, or what lands between the two would be missed.
+        self.want(read, entry);
+        if self.0.lookups.fleet.is_alone() {
+            return;
+        }
+        let (this, read, entry) = (self.clone(), read.clone(), entry.clone());
+        self.0.tasks.spawn(Box::pin(async move {
+            if this.look(&read, Some(&entry)).await.is_some() {
+                let desk = this.0.lookups.accounts.desk(read.key.list.account());
+                desk.book().wants_no_more(&entry.debt);
+            }
+        }));
+    }
+
+    fn want(&self, read: &Read, entry: &Arc<Entry>) {
         let desk = self.0.lookups.accounts.desk(read.key.list.account());
         let known: Weak<Entry> = Arc::downgrade(entry);
         let read = read.clone();
         let name = (read.key.clone(), read.forwarded.clone());
+        let called = desk.called(&name);
         // By then the page may be gone, and with it the wish.
         let launch = self.launch(&desk, move || {
             let entry = known.upgrade()?;
@@ -293,6 +310,7 @@ where
         let mut book = desk.book();
         book.want(&name, entry, launch);
         book.knows(&name, Some(&entry.debt), entry.version);
+        book.is_called(&entry.debt, called);
         drop(book);
         desk.pump();
     }

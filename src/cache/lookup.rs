@@ -93,6 +93,11 @@ impl Lookups {
             authorized,
             version,
         } = self.fleet.page(key, sent).await?;
+        // What is there already keeps what it is owed.
+        let own = self.store.entry(key, sent);
+        if own.as_ref().is_some_and(|own| own.version >= version) {
+            return own;
+        }
         let debt = self.accounts.desk(key.list.account()).open_debt();
         let shapes = &self.store.shapes;
         let entry = Entry::of(&page, &asked_with, authorized, rules, debt, shapes)?;

@@ -14,6 +14,7 @@ use super::pages::Start;
 use super::script::{Reply, Script, arguments};
 use super::seats::{Part, gap_of};
 use super::{Away, Fleet, Shared};
+use crate::contacts::{Forwarded, PageKey};
 
 mod words;
 
@@ -93,6 +94,11 @@ impl Account {
         let channel = self.0.shared.names.of_account(&self.0.name, "news");
         let heard = (self.clone(), listener);
         self.0.shared.listeners().insert(channel, Arc::new(heard));
+    }
+
+    /// What a page is called in what is said of it.
+    pub fn name_of(&self, (key, sent): (&PageKey, &Forwarded)) -> Box<str> {
+        self.0.shared.names.page(key, sent).page.into()
     }
 
     /// What another call of this replica's is called.
@@ -333,15 +339,20 @@ impl Shared {
                 };
                 // Nobody may be waiting for any.
                 let _ = self.landings.send(landing);
-            }
-            _ => {
-                let listener = self.listeners().get(channel).cloned();
-                if let Some((account, listener)) = listener.as_deref()
-                    && let Some(news) = account.news(said)
-                {
-                    listener(news);
+                if kind == "l" {
+                    self.tell_listener(channel, |_| Some(News::Landed(page.to_owned())));
                 }
             }
+            _ => self.tell_listener(channel, |account| account.news(said)),
+        }
+    }
+
+    fn tell_listener(&self, channel: &str, news: impl FnOnce(&Account) -> Option<News>) {
+        let listener = self.listeners().get(channel).cloned();
+        if let Some((account, listener)) = listener.as_deref()
+            && let Some(news) = news(account)
+        {
+            listener(news);
         }
     }
 }

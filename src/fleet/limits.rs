@@ -9,7 +9,8 @@
 //! | hit in memory | 0 | 0 | 0 |
 //! | page that another replica has | 1 (`GET`) | 100 | 2,500 |
 //! | miss | 4 (look, decide, settle, keep) | 4,200 | 900 |
-//! | refresh | 3 (decide, settle, keep) | 3,900 | 800 |
+//! | refresh | 4 (look, decide, settle, keep) | 4,000 | 3,300 |
+//! | refresh at another replica, of a page that is wanted here | 1 (`GET`) | 100 | 2,500 |
 //! | forget | 2 (forget, drop) | 570 | 550 |
 //! | a second of a replica that is there | 2 (beat) | about 520 | about 200 |
 //! | an account of which a replica wants more than may go | about 1 a second (decide) | about 700 | about 250 |
@@ -42,6 +43,7 @@
 //!   part for each cannot be had: all of them together would be refused.
 //! - **A forget** of one list by a replica without it costs every other replica a keyed hash for each list in its memory, about
 //!   a microsecond each.
+//! - **A page that was refreshed** is taken by every replica that wants it: at most as many `GET`s as there are decisions.
 //! - **After an outage** each replica gives the pages that it fetched meanwhile, up to 10,000 of them, 50 a second.
 //! - **What a replica does not hear it asks for**: forgets within a beat, which is half a second up to 500 replicas and 100
 //!   seconds at 100,000.

@@ -114,6 +114,8 @@ pub enum News {
     View(View),
     /// The store is back, and is to be told of calls that went meanwhile.
     Back,
+    /// Another replica has fetched the page of this name, or this one has.
+    Landed(String),
 }
 
 /// What a replica knows of an account that the store may not.

@@ -114,6 +114,8 @@ struct Want<K, L> {
     /// What has the debt: gone once the page is.
     owing: Weak<Owing>,
     known: u64,
+    /// Its name among the replicas.
+    called: Option<Box<str>>,
     launch: Launch<L>,
 }
 
@@ -242,6 +244,7 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
             key: key.clone(),
             owing: Arc::<T>::downgrade(owing),
             known: 0,
+            called: None,
             launch,
         };
         self.wanted.insert(debt.place(), want);
@@ -254,6 +257,35 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
         }
         if let Some(want) = debt.and_then(|debt| self.wanted.get_mut(&debt.place())) {
             want.known = version;
+        }
+    }
+
+    /// What was wanted by this debt is there.
+    pub fn wants_no_more(&mut self, debt: &Debt) {
+        self.wanted.remove(&debt.place());
+        debt.release();
+    }
+
+    /// A key that is wanted by this debt is called so among the replicas.
+    pub fn is_called(&mut self, debt: &Debt, name: Option<Box<str>>) {
+        if let Some(want) = self.wanted.get_mut(&debt.place()) {
+            want.called = name;
+        }
+    }
+
+    /// Another replica has fetched what is called so. It is taken from there, if it is wanted.
+    pub(super) fn landed_elsewhere(&mut self, name: &str, now: Instant) {
+        let mut wanted = self.wanted.iter();
+        let found = wanted.find(|(_, want)| want.called.as_deref() == Some(name));
+        let wish = found.map(|(place, want)| Wish {
+            key: want.key.clone(),
+            kind: Kind::Refresh,
+            caller: None,
+            known: want.known,
+            debt: Some((*place, 0)),
+        });
+        if let Some(wish) = wish {
+            self.is_elsewhere(&wish, now);
         }
     }
 

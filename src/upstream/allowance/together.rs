@@ -286,6 +286,7 @@ where
                 book.hold_no_more();
                 self.changed.notify_one();
             }
+            News::Landed(name) => book.landed_elsewhere(&name, now),
             News::View(_) | News::Back => {}
         }
     }
@@ -306,6 +307,12 @@ where
         }
         self.pump();
         self.changed.notify_one();
+    }
+
+    /// What a key is called among the replicas, if there are any.
+    pub fn called(&self, key: &K) -> Option<Box<str>> {
+        let together = self.together.as_ref()?;
+        Some(together.account.name_of((together.page)(key)))
     }
 
     fn breathe(&self) {

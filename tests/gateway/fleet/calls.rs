@@ -300,6 +300,41 @@ async fn a_refresh_at_one_replica_is_every_replicas() {
     .await;
 }
 
+#[tokio::test]
+async fn a_page_that_another_replica_has_refreshed_is_taken_though_no_refresh_may_go() {
+    let Some(redis) = Redis::start() else { return };
+    // Two thirds of the calls count as made, and the rest is for callers who wait.
+    let settings = redis.shared()
+        + "[cache]\nfresh_for = \"100ms\"\n[allowance]\ncalls = 30\nreserve = 15\nwindow = \"1h\"\n";
+    let replicas = Replicas::start(2, &settings).await;
+    for list in ["cl-n6-wanted", "cl-n6-not-wanted"] {
+        let path = path(list);
+        let first = call_of(&replicas.get(0, list).await);
+        eventually("the other has it", async || {
+            let other =
+                replicas.all[1].send(Method::GET, &path, &[("cache-control", "only-if-cached")]);
+            (other.await.status == StatusCode::OK).then_some(())
+        })
+        .await;
+        if list == "cl-n6-wanted" {
+            eventually("it is no longer fresh there", async || {
+                let other = replicas.get(1, list).await;
+                other.cache_status().starts_with("hit; ttl=-").then_some(())
+            })
+            .await;
+        }
+        let no_cache = [("cache-control", "no-cache")];
+        let insisted = replicas.all[0].send(Method::GET, &path, &no_cache);
+        let second = call_of(&insisted.await);
+        assert_eq!(second, first + 1);
+        eventually("the other takes it", async || {
+            (call_of(&replicas.get(1, list).await) == second).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(replicas.vendor.calls(), 4);
+}
+
 fn slow(millis: u64) -> Behaviour {
     Behaviour {
         delay: Duration::from_millis(millis),
