@@ -13,10 +13,8 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
-use tokio::sync::{SetOnce, oneshot};
 use tokio_util::task::TaskTracker;
 use tower::Service;
 use tower::util::ServiceExt;
@@ -24,83 +22,35 @@ use tracing::info_span;
 
 use super::elsewhere::UNKEPT;
 use super::lookup::Lookups;
-use super::policy::Rules;
 use super::store::{Entry, Ticket};
 use super::{Fetched, Wanted};
 use crate::contacts::{Forwarded, Page, PageKey, Read, SharedPage};
 use crate::error::Error;
 use crate::fleet::{Copy, Start};
-use crate::telemetry::traces::{self, Span, Traces, Trail};
+use crate::telemetry::traces::{self, Traces};
 use crate::upstream::allowance::{self, Allowances, Go, Launch, Permit};
 use crate::upstream::credentials::By;
 use crate::upstream::{Fetch, Reason};
 
+mod flight;
+mod ways;
+
+pub use flight::Flight;
+pub(super) use flight::{Landed, Landing};
+pub use ways::{Way, Ways};
+
+use flight::{Aloft, Land, Place};
+
 /// What identifies a fetch: all that reaches the vendor.
 pub type Name = (PageKey, Forwarded);
-
-/// What a fetch came to.
-pub(super) type Landing = Result<Landed, Error>;
-
-/// A page that a fetch brought.
-#[derive(Clone, Debug)]
-pub(super) struct Landed {
-    pub(super) page: SharedPage,
-    /// Whether it is in memory now.
-    pub(super) stored: bool,
-    /// Whether another replica made the call.
-    pub(super) elsewhere: bool,
-}
 
 /// The accounts, with the fetches under way.
 pub type Accounts = Allowances<Name, Flight>;
 pub(super) type Desk = Arc<allowance::Desk<Name, Flight>>;
 
-/// A fetch under way.
-#[derive(Clone, Debug)]
-pub struct Flight {
-    ticket: Arc<Ticket>,
-    landing: Arc<SetOnce<Landing>>,
-    trail: Option<Trail>,
-}
-
-/// The innermost part of the cache: makes fetches, and keeps what they bring. A clone costs next to nothing, since every
-/// hit makes some.
+/// The innermost part of the cache: makes fetches, and keeps what they bring.
 #[derive(Debug)]
 pub struct Fetches<S>(Arc<Source<S>>);
-
-/// How pages are fetched that are fetched from now on. A fetch goes by what holds when it begins, which may be long after
-/// it was asked for; so this outlives each set of settings, and whoever waits for a turn holds nothing older.
-#[derive(Debug)]
-pub struct Ways<S>(Arc<ArcSwapOption<Way<S>>>);
-
-/// How a page is fetched: both parts are of the same settings.
-#[derive(Debug)]
-pub struct Way<S> {
-    /// What is kept, and for how long.
-    pub rules: Arc<Rules>,
-    /// Where fetches go.
-    pub upstream: S,
-}
-
-impl<S> Ways<S> {
-    /// From now on this way.
-    pub fn turn(&self, way: Way<S>) {
-        self.0.store(Some(Arc::new(way)));
-    }
-}
-
-/// None at first.
-impl<S> Default for Ways<S> {
-    fn default() -> Self {
-        Self(Arc::default())
-    }
-}
-
-impl<S> Clone for Ways<S> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
 
 /// What it takes to fetch.
 #[derive(Debug)]
@@ -196,70 +146,6 @@ where
     }
 }
 
-impl Flight {
-    /// Waits for it. Whoever did not begin it is `collapsed`.
-    async fn land(self, collapsed: bool) -> Result<Fetched, Error> {
-        let span = match collapsed {
-            true => traces::child(|| info_span!("wait for a fetch")),
-            // The fetch itself shows how long that takes.
-            false => Span::default(),
-        };
-        if let Some(trail) = &self.trail {
-            span.link(trail);
-        }
-        let landing = self.landing.wait().await.clone();
-        let landed = landing.inspect_err(|failure| span.fail(failure.name()))?;
-        Ok(Fetched {
-            page: landed.page,
-            stored: landed.stored,
-            collapsed: collapsed || landed.elsewhere,
-        })
-    }
-}
-
-/// Tells all who wait for a fetch what it came to.
-struct Land(Arc<SetOnce<Landing>>);
-
-impl Land {
-    fn tell(self, landing: Landing) {
-        let _ = self.0.set(landing);
-    }
-}
-
-impl Drop for Land {
-    fn drop(&mut self) {
-        // It was told, unless the fetch panicked.
-        let _ = self.0.set(Err(Error::Internal));
-    }
-}
-
-/// A caller's place in the queue. Who hangs up leaves it.
-struct Place {
-    desk: Desk,
-    name: Name,
-    id: u64,
-    told: oneshot::Receiver<Result<(Flight, bool), Error>>,
-    span: Span,
-}
-
-impl Place {
-    async fn wait(mut self) -> Result<Fetched, Error> {
-        let told = (&mut self.told).await;
-        // The other end is dropped unused only if the fetch could not begin.
-        let told = told.unwrap_or(Err(Error::Internal));
-        let span = std::mem::take(&mut self.span);
-        let (flight, first) = told.inspect_err(|refused| span.fail(refused.name()))?;
-        drop(span);
-        flight.land(!first).await
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.desk.book().leave(&self.name, self.id);
-    }
-}
-
 impl<S> Fetches<S>
 where
     S: Service<Fetch, Response = Page, Error = Error> + Clone + Send + Sync + 'static,
@@ -275,7 +161,7 @@ where
             return None;
         }
         let name = (read.key.clone(), read.forwarded.clone());
-        let way = self.0.ways.0.load_full()?;
+        let way = self.0.ways.now()?;
         self.0.lookups.look(&name, known, &way.rules).await
     }
 
@@ -325,7 +211,7 @@ where
         // Where whoever asks is in its trace. When the fetch begins, somebody else may be under way here.
         let cause = traces::current();
         Box::new(move |go, id| {
-            let (wanted, way) = (wanted()?, this.0.ways.0.load_full()?);
+            let (wanted, way) = (wanted()?, this.0.ways.now()?);
             let landing = Arc::default();
             let land = Land(Arc::clone(&landing));
             let ticket = Arc::new(this.0.lookups.store.ticket(&wanted.key.list));
@@ -483,23 +369,6 @@ enum Share {
     Page(SharedPage, Duration),
     /// What they have is no longer what the vendor says.
     Gone,
-}
-
-/// A flight that is to be taken off the book, however it ends.
-struct Aloft<'a> {
-    desk: &'a Desk,
-    name: &'a Name,
-    id: u64,
-    known: Option<&'a Entry>,
-    fetched: bool,
-}
-
-impl Drop for Aloft<'_> {
-    fn drop(&mut self) {
-        let debt = self.known.map(|entry| &entry.debt);
-        let mut book = self.desk.book();
-        book.landed(self.name, self.id, self.fetched, debt);
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! A cache over calls that land when a test says so.
 
+use tokio::sync::oneshot;
 use tower::service_fn;
 use tower::util::BoxCloneSyncService;
 
