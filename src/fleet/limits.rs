@@ -12,7 +12,7 @@
 //! | refresh | 4 (look, decide, settle, keep) | 4,000 | 3,300 |
 //! | refresh at another replica, of a page that is wanted here | 1 (`GET`) | 100 | 2,500 |
 //! | forget | 2 (forget, drop) | 570 | 550 |
-//! | a second of a replica that is there | 2 (beat) | about 520 | about 200 |
+//! | a second of a replica that is there | 2 (beat) | 515 | 112 |
 //! | an account of which a replica wants more than may go | about 1 a second (decide) | about 700 | about 250 |
 //!
 //! A call and its page are told to every replica that has the account: two messages of 50 bytes each. A forget is told to all.
