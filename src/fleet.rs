@@ -47,7 +47,9 @@ mod settings;
 mod stay;
 mod wire;
 
-pub use account::{Account, Decision, Ended, Grant, Known, Listener, News, Rules, View, Wish};
+pub use account::{
+    Account, Decision, Ended, Grant, Known, Listener, News, Rules, View, Wish, is_guessed,
+};
 pub use address::{Address, Kind};
 pub use backlog::Holds;
 pub use entry::Copy;

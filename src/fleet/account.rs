@@ -36,6 +36,14 @@ struct Inner {
     offset: AtomicI64,
 }
 
+/// At the end of what a call is called of which nobody knows whether it went.
+const GUESSED: char = '?';
+
+/// Whether a call of this name may not have gone.
+pub fn is_guessed(member: &str) -> bool {
+    member.ends_with(GUESSED)
+}
+
 /// Who wants to hear of an account.
 pub type Listener = Box<dyn Fn(News) + Send + Sync>;
 
@@ -148,7 +156,8 @@ impl Account {
             more.append(&mut arguments![member, ago.as_millis()]);
         }
         for ago in &known.guessed {
-            more.append(&mut arguments![self.member(), ago.as_millis()]);
+            let member = format!("{}{GUESSED}", self.member());
+            more.append(&mut arguments![member, ago.as_millis()]);
         }
         let (_, _, view, joined) = self
             .run("join", &shared.scripts.join, Vec::new(), more)
@@ -325,6 +334,14 @@ impl Shared {
             if let Some((_, listener)) = listener.as_deref() {
                 listener(News::Back);
             }
+        }
+    }
+
+    /// The store is away for all replicas.
+    pub(super) fn is_gone(&self) {
+        let all: Vec<_> = self.listeners().values().cloned().collect();
+        for heard in all {
+            (heard.1)(News::Gone);
         }
     }
 

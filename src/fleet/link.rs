@@ -72,6 +72,11 @@ impl Link {
         Ok((wire, told))
     }
 
+    /// Whether this says that nothing listens where the only server was.
+    pub(super) fn is_gone(&self, error: &RedisError) -> bool {
+        self.dial.is_one() && error.is_connection_refusal()
+    }
+
     /// From here on everybody is heard over this connection. Tells its number.
     pub(super) fn open(&self, wire: Wire) -> u64 {
         let mut state = self.state();

@@ -11,6 +11,8 @@
 //!   sees to that too, for a question that arrives late.
 //! - From then on they leave its part free. What they have spent until then it knows only up to its latest answer, which is
 //!   no longer ago than [`GAP`]. The rest counts as much as it can be: see [`Part`].
+//! - None of that is so where the store's machine refuses a new connection right after the old one ended: then the store has
+//!   died for all, and each makes its part at once.
 //! - When it is back, calls that it made alone are told first, and only then has it a seat again.
 //!
 //! Whoever starts again in the place of one that died has its seat: see `place`. That is exact as long as no more replicas are there than when it was cut off, for as long as a seat is remembered
@@ -41,6 +43,11 @@ pub(super) const KEPT: u32 = 10;
 pub enum Part {
     /// It was never one of them, and nobody leaves anything free for it: it goes by what is configured.
     Unknown,
+    /// As one of so many, at once: the store is away for all of them.
+    Each {
+        /// How many there were.
+        replicas: u32,
+    },
     /// As one of so many.
     Of {
         /// How many there were.
@@ -68,6 +75,8 @@ pub(super) struct Seats {
     /// When this replica's seat has lapsed, and everybody who is let go knows that; nothing: it never had one.
     lapsed: Option<Instant>,
     left: bool,
+    /// Nobody has the store any more.
+    gone: bool,
     /// Accounts of which the store may not have been told all calls, and when the latest may have gone.
     untold: HashMap<String, Instant>,
 }
@@ -110,7 +119,14 @@ impl Seats {
 
     /// A new connection: nothing was heard over it.
     pub(super) fn connected(&mut self) {
-        self.told = None;
+        (self.told, self.gone) = (None, false);
+    }
+
+    /// The machine of the store says that nothing listens there. Tells whether that is news: nobody else has a store then,
+    /// unless it was heard for the last time so long ago that others may have had it meanwhile.
+    pub(super) fn is_refused(&mut self, now: Instant) -> bool {
+        let heard = self.sight().is_some_and(|sight| now <= sight);
+        heard && !std::mem::replace(&mut self.gone, true)
     }
 
     /// This replica leaves.
@@ -146,6 +162,9 @@ impl Seats {
     pub(super) fn part(&mut self, account: &str, now: Instant) -> Part {
         let part = match (self.left, self.lapsed) {
             (true, _) => Part::Nothing,
+            (_, Some(_)) if self.gone => Part::Each {
+                replicas: self.size(),
+            },
             (_, Some(from)) => Part::Of {
                 replicas: self.size(),
                 from,
@@ -155,7 +174,7 @@ impl Seats {
             (_, None) => Part::Unknown,
         };
         let may_go = match part {
-            Part::Unknown => true,
+            Part::Unknown | Part::Each { .. } => true,
             Part::Of { from, .. } => from <= now,
             Part::Nothing => false,
         };
@@ -215,6 +234,21 @@ mod tests {
         assert!(!seats.says(now + millis(1_001), WINDOW), "it only asks");
         assert_eq!(part(&mut seats, now).1, now + millis(3_300));
         assert!(now + millis(3_300) <= now + gap_of(3));
+    }
+
+    #[test]
+    fn whoever_is_refused_right_after_the_end_knows_that_the_store_is_away_for_all() {
+        let (mut seats, now) = seated();
+        assert!(seats.is_refused(now + millis(1_000)));
+        assert!(!seats.is_refused(now + millis(1_000)), "it is known");
+        assert_eq!(seats.part("a", now), Part::Each { replicas: 3 });
+        assert_eq!(seats.untold(), ["a"]);
+        seats.connected();
+        assert_eq!(part(&mut seats, now).1, now + millis(2_600));
+        // Others may have heard of the store since, and of this one's absence not yet.
+        let (mut seats, now) = seated();
+        assert!(!seats.is_refused(now + millis(1_001)));
+        assert_eq!(part(&mut seats, now).1, now + millis(2_600));
     }
 
     #[test]

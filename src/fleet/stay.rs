@@ -70,11 +70,12 @@ impl Shared {
 
     /// Connects and says that it is there.
     async fn arrive(&self) -> Result<UnboundedReceiver<PushInfo>, String> {
-        let (wire, pushes) = self
-            .link
-            .connect()
-            .await
-            .map_err(|error| error.to_string())?;
+        let (wire, pushes) = self.link.connect().await.map_err(|error| {
+            if self.link.is_gone(&error) && self.seats().is_refused(self.clock.now()) {
+                self.is_gone();
+            }
+            error.to_string()
+        })?;
         self.link.open(wire);
         let knew = {
             let mut seats = self.seats();

@@ -53,6 +53,10 @@ impl Wire {
 
 impl Dial {
     /// Whether what is said and what is answered may come from different servers.
+    pub(super) fn is_one(&self) -> bool {
+        matches!(self.address.kind, Kind::Server(_))
+    }
+
     pub(super) fn is_many(&self) -> bool {
         matches!(self.address.kind, Kind::Cluster)
     }

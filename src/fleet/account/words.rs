@@ -112,6 +112,8 @@ pub enum News {
     Call(Arc<str>, Duration),
     /// It stands like this.
     View(View),
+    /// The store is away for all replicas.
+    Gone,
     /// The store is back, and is to be told of calls that went meanwhile.
     Back,
     /// Another replica has fetched the page of this name, or this one has.

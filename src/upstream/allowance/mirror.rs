@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::limit::{Cause, Guess, Limit, Pause, Sent};
-use crate::fleet::{Known, View, gap_of};
+use crate::fleet::{Known, View, gap_of, is_guessed};
 
 /// A replica without the others.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +115,11 @@ impl Limit {
         {
             // What went meanwhile counts on; one that leaves has less than it had.
             alone.replicas = alone.replicas.max(replicas);
+            if heard.is_none() && from < alone.from {
+                // Nobody has to know first, and nobody can have made any unheard.
+                alone.from = from;
+                self.log.retain(|sent| sent.guess != Some(Guess::Meanwhile));
+            }
             return;
         }
         self.log.retain(|sent| sent.guess != Some(Guess::Meanwhile));
@@ -129,6 +134,14 @@ impl Limit {
             {
                 unheard = unheard.min(most as usize);
             }
+            // In place of guesses of what went before anybody counted: that both are as bad as can be is too much to fear, and
+            // whoever has just started would have nothing left.
+            let mut replaced = unheard;
+            self.log.retain(|sent| {
+                let replaces = replaced > 0 && sent.at + window > from && is_guess(sent);
+                replaced -= usize::from(replaces);
+                !replaces
+            });
             let place = self.log.partition_point(|sent| sent.at <= from);
             for _ in 0..unheard {
                 let guess = Sent {
@@ -187,6 +200,11 @@ impl Limit {
             _ => 1,
         }
     }
+}
+
+/// Whether this call may not have gone.
+fn is_guess(sent: &Sent) -> bool {
+    sent.guess.is_some() || sent.name.as_deref().is_some_and(is_guessed)
 }
 
 /// So many calls go at most in a time in which whoever is cut off does not hear of them: half of all, unless a window is so
@@ -400,6 +418,39 @@ mod tests {
         limit.mirror(&"b.1".into(), start);
         assert_eq!(limit.in_window(start + seconds(60.0)), 1);
         assert_eq!(limit.in_window(start + seconds(61.0)), 0);
+    }
+
+    #[test]
+    fn where_the_store_is_away_for_all_nobody_waits_for_others_to_know() {
+        let start = now();
+        let mut limit = Limit::new(settings(), start);
+        limit.adopt(&view(&[("b.1", 3)]), start);
+        let from = start + seconds(2.6);
+        limit.go_alone(2, from, Some(Some(start)), start);
+        assert_eq!(limit.slot(Kind::Miss, start), Some(from));
+        assert_eq!(limit.in_window(from), 1 + 30, "as many as can be unheard");
+        limit.go_alone(2, start, None, start);
+        assert_eq!(limit.slot(Kind::Miss, start), Some(start));
+        assert_eq!(limit.in_window(start), 1);
+    }
+
+    #[test]
+    fn what_may_have_gone_unheard_takes_the_place_of_what_may_have_gone_before() {
+        let start = now();
+        let mut limit = Limit::new(settings(), start);
+        let guessed: Vec<_> = (0..40).map(|n| (format!("b.{n}?"), n + 1)).collect();
+        let guessed: Vec<_> = guessed
+            .iter()
+            .map(|(name, ago)| (name.as_str(), *ago))
+            .collect();
+        limit.adopt(&view(&guessed), start);
+        let from = start + seconds(2.6);
+        limit.go_alone(2, from, Some(Some(start)), start);
+        // The 19 for which there was room, and the 40 less as many.
+        assert_eq!(limit.in_window(from), 40);
+        assert_eq!(limit.slot(Kind::Miss, start), Some(from));
+        let later = from + seconds(60.0);
+        assert_eq!(limit.in_window(later), 19, "they are as late as can be");
     }
 
     #[test]

@@ -102,6 +102,7 @@ where
             let joined = together.joined.swap(0, Relaxed);
             let part = match together.account.part(joined, now) {
                 Part::Unknown => (together.replicas, now, None),
+                Part::Each { replicas } => (replicas, now, None),
                 Part::Of {
                     replicas,
                     from,
@@ -287,6 +288,11 @@ where
                 self.changed.notify_one();
             }
             News::Landed(name) => book.landed_elsewhere(&name, now),
+            News::Gone => {
+                drop(book);
+                self.pump();
+                self.changed.notify_one();
+            }
             News::View(_) | News::Back => {}
         }
     }

@@ -84,6 +84,23 @@ async fn a_store_that_hangs_or_dies_under_load_fails_no_request_and_is_used_agai
     replicas.see(3).await;
 }
 
+#[tokio::test]
+async fn a_fleet_that_has_just_started_answers_misses_though_its_store_dies_or_hangs() {
+    for how in ["KILL", "STOP"] {
+        let Some(redis) = Redis::start() else { return };
+        let settings = redis.shared().replace("\"2s\"", "\"50ms\"");
+        let replicas = Replicas::start(3, &settings).await;
+        replicas.see(3).await;
+        redis.signal(how);
+        for (replica, list) in (0..3).flat_map(|n| [(n, "a"), (n, "b")]) {
+            let answer = replicas
+                .get(replica, &format!("cl-n6-{list}{replica}"))
+                .await;
+            assert_eq!(answer.status, StatusCode::OK, "{how}: {}", answer.text());
+        }
+    }
+}
+
 /// Three hundred requests for a hundred lists that nobody asked for before, all at once.
 async fn load(replicas: &Replicas, part: &str) {
     let asks = (0..300).map(|n| async move {
