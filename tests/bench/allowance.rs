@@ -5,7 +5,6 @@
 //! ```text
 //! cargo bench --bench allowance                  all runs: 18 minutes
 //! cargo bench --bench allowance -- a b           some
-//! cargo bench --bench allowance -- life          the run of the store's death no faster than life: 20 minutes
 //! cargo bench --bench allowance -- --quick a     20 s of warm-up and 20 s measured; the bounds are meant for 60 and 60
 //! ```
 //!
@@ -38,9 +37,6 @@ use load::Load;
 use run::{Outcome, Run};
 use servers::{Kind, cpu, has_nginx};
 use store::has_redis;
-
-/// The run that is as slow as life, which is made only by name.
-const IN_LIFE: &str = "life";
 
 /// A run, what it is about, and what has to come of it.
 struct Trial {
@@ -107,10 +103,7 @@ fn main() {
     let (mut missed, mut machine) = (0, Vec::new());
     let chosen = trials
         .iter()
-        .filter(|trial| match chosen.is_empty() {
-            true => trial.run.name != IN_LIFE,
-            false => chosen.iter().any(|name| trial.run.name == **name),
-        })
+        .filter(|trial| chosen.is_empty() || chosen.iter().any(|name| trial.run.name == **name))
         .filter(|trial| redis || trial.run.replicas == 1);
     for trial in chosen {
         let Trial { run, about, .. } = trial;
@@ -177,7 +170,6 @@ fn trials(time: Duration) -> Vec<Trial> {
         load,
         warm_up: time,
         measured: time,
-        slower: 1,
         new_ranking: None,
         outage: false,
         stranger: false,
@@ -234,30 +226,6 @@ fn trials(time: Duration) -> Vec<Trial> {
                 );
                 let met = all(o) && o.ever_refused == 0 && o.age() <= 18.0 && longest <= 0.5;
                 let simulated = "100 %, 0, 16.6–16.9 s, 0.04–0.31 s";
-                vec![alone(o), figure(8, bound, ours, simulated, met)]
-            },
-        },
-        Trial {
-            run: Run {
-                replicas: 3,
-                store_dies: true,
-                warm_up: time * 10,
-                measured: time * 10,
-                slower: 10,
-                ..plain(IN_LIFE, Load::hot())
-            },
-            about: "hot, 3 replicas, their store is killed for 100 s, in life",
-            with_nginx: false,
-            figures: |_, o| {
-                let longest = o.longest_wait.as_secs_f64();
-                let bound = "100 % answered, 0 refused, age ≤ 180 s, no wait over 5 s".into();
-                let ours = format!(
-                    "{}, {} refused, longest wait {longest:.2} s",
-                    said(o),
-                    o.ever_refused
-                );
-                let met = all(o) && o.ever_refused == 0 && o.age() <= 180.0 && longest <= 5.0;
-                let simulated = "100 %, 0, 166–169 s, 0.4–3.1 s";
                 vec![alone(o), figure(8, bound, ours, simulated, met)]
             },
         },

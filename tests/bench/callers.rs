@@ -8,8 +8,8 @@ use contacts_gateway::clock::Clock;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// No caller has more patience, nor in life.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// No caller has more patience.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub(crate) struct Callers {

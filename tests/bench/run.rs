@@ -16,9 +16,9 @@ use super::servers::{CLIENT_ID, Kind, SECRET, Server};
 use super::store::Store;
 
 /// The vendor's window, ten times faster.
-const WINDOW: Duration = Duration::from_secs(6);
+pub(crate) const WINDOW: Duration = Duration::from_secs(6);
 /// An outage, the vendor's or the store's, begins so long after the warm-up, of a minute's measurement.
-const OUTAGE: (f64, Duration) = (1.0 / 3.0, Duration::from_secs(10));
+pub(crate) const OUTAGE: (f64, Duration) = (1.0 / 3.0, Duration::from_secs(10));
 /// A call that was under way when another was refused may still arrive for so long.
 const UNDER_WAY: Duration = Duration::from_millis(100);
 
@@ -28,8 +28,6 @@ pub(crate) struct Run {
     pub(crate) load: Load,
     pub(crate) warm_up: Duration,
     pub(crate) measured: Duration,
-    /// Everything takes so many times as long as in the other runs: ten for life.
-    pub(crate) slower: u32,
     /// Pages change places so often.
     pub(crate) new_ranking: Option<Duration>,
     /// For a while the vendor answers nothing.
@@ -97,11 +95,10 @@ impl Run {
             Vendor::start(self.vendor(clock.clone())).unwrap()
         };
         let timeout = if self.outage { "500ms" } else { "10s" };
-        let slower = self.slower;
         let store = (self.replicas > 1).then(Store::start);
         let url = store.as_ref().map(Store::url).unwrap_or_default();
         let servers: Vec<_> = (0..self.replicas)
-            .map(|_| Server::start(kind, vendor.address(), timeout, &url, slower))
+            .map(|_| Server::start(kind, vendor.address(), timeout, &url))
             .collect();
         let outcome = callers
             .unwrap()
@@ -119,20 +116,14 @@ impl Run {
                 SECRET.as_bytes(),
             )],
             limit: Limit {
-                window: self.window(),
+                window: WINDOW,
                 ..Limit::default()
             },
             clock,
-            delays: Dice(1)
-                .delays(Duration::from_millis(25) * self.slower)
-                .into(),
+            delays: Dice(1).delays(Duration::from_millis(25)).into(),
             numbered: true,
             ..vendor::Settings::default()
         }
-    }
-
-    fn window(&self) -> Duration {
-        WINDOW * self.slower
     }
 
     async fn drive(
@@ -146,7 +137,7 @@ impl Run {
         if self.spent_before {
             for _ in 0..40 {
                 vendor.spend_elsewhere(&account, 1);
-                clock.sleep_until(clock.now() + self.window() / 40).await;
+                clock.sleep_until(clock.now() + WINDOW / 40).await;
             }
         }
         let start = clock.now();
@@ -156,7 +147,7 @@ impl Run {
             clock,
         ));
         let outage = from + self.measured.mul_f64(OUTAGE.0);
-        let outage = (outage, outage + OUTAGE.1 * self.slower);
+        let outage = (outage, outage + OUTAGE.1);
         let asking = self.ask(&callers, start, from, to);
         let spending = async {
             let mut refused = 0;
@@ -168,7 +159,7 @@ impl Run {
                     let over = vendor.spend_elsewhere(&account, 1);
                     refused += if at >= from { over } else { 0 };
                 }
-                burst += self.window();
+                burst += WINDOW;
             }
             refused
         };
@@ -221,7 +212,7 @@ impl Run {
         Outcome {
             stranger_refused,
             server_cpu,
-            ..outcome(&got, &seen, (from, to), outage, self.window())
+            ..outcome(&got, &seen, (from, to), outage)
         }
     }
 
@@ -243,7 +234,7 @@ impl Run {
             let request = format!("GET {path} HTTP/1.1\r\nhost: contacts\r\n\r\n");
             let gateway = (which.roll() * self.replicas as f64) as usize;
             tasks.spawn(callers.clone().request(gateway, request, due >= from));
-            due += self.load.pause(&mut dice) * self.slower;
+            due += self.load.pause(&mut dice);
         }
         tasks.close();
         tasks.wait().await;
@@ -255,7 +246,6 @@ fn outcome(
     seen: &[Seen],
     (from, to): (Instant, Instant),
     outage: (Instant, Instant),
-    window: Duration,
 ) -> Outcome {
     let mut outcome = Outcome {
         asked: got.len(),
@@ -288,13 +278,13 @@ fn outcome(
     let refused = seen.iter().filter(|seen| seen.over_limit).take(1000);
     outcome.calls_in_pause = refused
         .map(|refused| {
-            let (from, to) = (refused.at + UNDER_WAY, refused.at + window);
+            let (from, to) = (refused.at + UNDER_WAY, refused.at + WINDOW);
             seen.iter().filter(|seen| within(seen, from, to)).count()
         })
         .sum();
     let mut first = 0;
     for (last, call) in seen.iter().enumerate() {
-        while call.at - seen[first].at >= window {
+        while call.at - seen[first].at >= WINDOW {
             first += 1;
         }
         outcome.fullest = outcome.fullest.max(last + 1 - first);

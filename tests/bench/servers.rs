@@ -13,25 +13,19 @@ pub(crate) const CLIENT_ID: &str = "cs-8a3c5a5e-0000-5000-8000-000000000001";
 /// It opens nothing but the stand-in.
 pub(crate) const SECRET: &str = "0e4d5ac9d1e84f6d8c3b1a0f9e8d7c6b7f0c1d5b2a9e4f6d";
 
-/// The times, a tenth of what they are in life, or more.
-fn times(slower: u32) -> String {
-    let [fresh, usable, window, pause, queue] =
-        [6_000, 360_000, 6_100, 6_000, 500].map(|millis: u32| millis * slower);
-    format!(
-        r#"
+/// The settings, ten times faster.
+const SETTINGS: &str = r#"
 [cache]
-fresh_for = "{fresh}ms"
-usable_for = "{usable}ms"
-stale_if_error = "{usable}ms"
+fresh_for = "6s"
+usable_for = "360s"
+stale_if_error = "360s"
 [allowance]
-window = "{window}ms"
-pause = "{pause}ms"
-queue_deadline = "{queue}ms"
+window = "6100ms"
+pause = "6s"
+queue_deadline = "500ms"
 [telemetry]
 log = "error"
-"#
-    )
-}
+"#;
 
 /// Which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,13 +47,7 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one before this vendor, and waits until it takes connections. `shared`: where a gateway meets others, if
     /// there are any.
-    pub(crate) fn start(
-        kind: Kind,
-        vendor: SocketAddr,
-        call_timeout: &str,
-        shared: &str,
-        slower: u32,
-    ) -> Self {
+    pub(crate) fn start(kind: Kind, vendor: SocketAddr, call_timeout: &str, shared: &str) -> Self {
         let address = free_address();
         let name = format!(
             "contacts-gateway-bench-{}-{}",
@@ -70,7 +58,7 @@ impl Server {
         fs::create_dir_all(&folder).unwrap();
         let mut command = match kind {
             Kind::Ours => {
-                let mut command = ours(&folder, address, vendor, call_timeout, slower);
+                let mut command = ours(&folder, address, vendor, call_timeout);
                 command.env("CONTACTS_GATEWAY__SHARED__URL", shared);
                 command
             }
@@ -145,14 +133,8 @@ pub(crate) fn has_nginx() -> bool {
     version.is_ok_and(|status| status.success())
 }
 
-fn ours(
-    folder: &Path,
-    address: SocketAddr,
-    vendor: SocketAddr,
-    call_timeout: &str,
-    slower: u32,
-) -> Command {
-    let file = settings(folder, slower, "");
+fn ours(folder: &Path, address: SocketAddr, vendor: SocketAddr, call_timeout: &str) -> Command {
+    let file = settings(folder, "");
     let mut command = program(&file);
     command
         .env("CONTACTS_GATEWAY__LISTEN__ADDRESS", address.to_string())
@@ -166,13 +148,13 @@ fn ours(
     command
 }
 
-fn settings(folder: &Path, slower: u32, more: &str) -> PathBuf {
+fn settings(folder: &Path, more: &str) -> PathBuf {
     let (secret, file) = (folder.join("client_secret"), folder.join("gateway.toml"));
     fs::write(&secret, SECRET).unwrap();
     let app = format!(
         "[[credentials]]\nstream = {STREAM:?}\nclient_id = {CLIENT_ID:?}\nsecret_file = {secret:?}\n"
     );
-    fs::write(&file, times(slower) + &app + more).unwrap();
+    fs::write(&file, format!("{SETTINGS}{app}{more}")).unwrap();
     file
 }
 
@@ -186,7 +168,7 @@ fn program(settings: &Path) -> Command {
 /// refusals. It cannot mint tokens, so it is given one. It counts in whole seconds, which makes its pages some 0.5 s older
 /// here than a tenth of what they would be in life.
 fn nginx(folder: &Path, address: SocketAddr, vendor: SocketAddr) -> Command {
-    let file = settings(folder, 1, "token_lifetime = \"1h\"\n");
+    let file = settings(folder, "token_lifetime = \"1h\"\n");
     let minted = program(&file)
         .args(["token", "--stream", STREAM])
         .output()
