@@ -31,8 +31,8 @@
 //!
 //! - **It ends at about 7,000 replicas of one account on one server.** Beats are no part of that: beyond 500 replicas each
 //!   says more seldom that it is there, so that the store hears no more than 1,000 a second.
-//! - **Who is cut off makes its part** when the others are sure to know: five beats after it last said that it is there, 2.6
-//!   seconds up to 500 replicas, 5.1 at 1,000. From 60 replicas on that is no call, unless the account has more.
+//! - **Who is cut off makes its part** when the others are sure to know: eight beats after it last said that it is there, 4.1
+//!   seconds up to 500 replicas, 8.1 at 1,000. From 60 replicas on that is no call, unless the account has more.
 //! - **With many accounts a cluster goes on**: everything of an account is in one slot, so accounts spread over the nodes.
 //!   100,000 replicas of 1,000 accounts are 97 decisions a second for each account, and 11 nodes. Messages are what is dearest
 //!   then: each node hears all of them.

@@ -27,7 +27,7 @@ pub(super) const BEAT: Duration = Duration::from_millis(500);
 /// The store hears no more than this a second: of very many replicas each says so less often.
 pub(super) const BEATS: u32 = 1_000;
 /// So many beats after it was said a seat lapses.
-pub(super) const LAPSE: u32 = 3;
+pub(super) const LAPSE: u32 = 6;
 /// What was heard so many beats ago says nothing any more of who is there.
 const SIGHT: u32 = 2;
 /// From the latest that a replica heard of the others until it makes its part, at most, in beats: its seat is said for the
@@ -227,13 +227,13 @@ mod tests {
     #[test]
     fn a_part_begins_when_the_seat_has_lapsed_and_everybody_knows() {
         let (mut seats, now) = seated();
-        assert_eq!(part(&mut seats, now), (3, now + millis(2_600)));
+        assert_eq!(part(&mut seats, now), (3, now + millis(4_100)));
         // Whether it is answered or not.
         assert!(seats.says(now + millis(700), WINDOW));
-        assert_eq!(part(&mut seats, now).1, now + millis(3_300));
+        assert_eq!(part(&mut seats, now).1, now + millis(4_800));
         assert!(!seats.says(now + millis(1_001), WINDOW), "it only asks");
-        assert_eq!(part(&mut seats, now).1, now + millis(3_300));
-        assert!(now + millis(3_300) <= now + gap_of(3));
+        assert_eq!(part(&mut seats, now).1, now + millis(4_800));
+        assert!(now + millis(4_800) <= now + gap_of(3));
     }
 
     #[test]
@@ -244,11 +244,11 @@ mod tests {
         assert_eq!(seats.part("a", now), Part::Each { replicas: 3 });
         assert_eq!(seats.untold(), ["a"]);
         seats.connected();
-        assert_eq!(part(&mut seats, now).1, now + millis(2_600));
+        assert_eq!(part(&mut seats, now).1, now + millis(4_100));
         // Others may have heard of the store since, and of this one's absence not yet.
         let (mut seats, now) = seated();
         assert!(!seats.is_refused(now + millis(1_001)));
-        assert_eq!(part(&mut seats, now).1, now + millis(2_600));
+        assert_eq!(part(&mut seats, now).1, now + millis(4_100));
     }
 
     #[test]
@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(seats.untold(), ["a"]);
         seats.has_told("a");
         assert!(seats.says(later, WINDOW));
-        assert_eq!(part(&mut seats, later).1, later + millis(2_600));
+        assert_eq!(part(&mut seats, later).1, later + millis(4_100));
         // Nothing went, so there is nothing to tell.
         assert!(seats.untold().is_empty());
     }
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn of_very_many_each_says_so_more_seldom() {
-        for (replicas, beat, gap) in [(1, 500, 3_600), (500, 500, 3_600), (1_000, 1_000, 7_100)] {
+        for (replicas, beat, gap) in [(1, 500, 5_100), (500, 500, 5_100), (1_000, 1_000, 10_100)] {
             assert_eq!(beat_of(replicas), millis(beat));
             assert_eq!(gap_of(replicas), millis(gap));
         }

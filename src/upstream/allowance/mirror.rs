@@ -377,12 +377,12 @@ mod tests {
         let start = now();
         let mut limit = Limit::new(settings(), start);
         limit.adopt(&view(&[]), start);
-        limit.go_alone(3, start + seconds(2.6), Some(Some(start)), start);
+        limit.go_alone(3, start + seconds(4.1), Some(Some(start)), start);
         assert_eq!(limit.in_window(start), 30);
-        limit.go_alone(3, start + seconds(2.6), Some(None), start + seconds(1.0));
+        limit.go_alone(3, start + seconds(4.1), Some(None), start + seconds(1.0));
         assert_eq!(limit.in_window(start), 30, "it is the same time");
         let slot = |limit: &Limit| limit.slot(Kind::Miss, start).unwrap() - start;
-        assert_eq!(slot(&limit), seconds(2.6));
+        assert_eq!(slot(&limit), seconds(4.1));
         // It had a seat for a moment, and the account was not joined.
         limit.go_alone(3, start + seconds(9.0), Some(None), start + seconds(7.0));
         assert_eq!(limit.in_window(start), 59);
@@ -425,7 +425,7 @@ mod tests {
         let start = now();
         let mut limit = Limit::new(settings(), start);
         limit.adopt(&view(&[("b.1", 3)]), start);
-        let from = start + seconds(2.6);
+        let from = start + seconds(4.1);
         limit.go_alone(2, from, Some(Some(start)), start);
         assert_eq!(limit.slot(Kind::Miss, start), Some(from));
         assert_eq!(limit.in_window(from), 1 + 30, "as many as can be unheard");
@@ -444,7 +444,7 @@ mod tests {
             .map(|(name, ago)| (name.as_str(), *ago))
             .collect();
         limit.adopt(&view(&guessed), start);
-        let from = start + seconds(2.6);
+        let from = start + seconds(4.1);
         limit.go_alone(2, from, Some(Some(start)), start);
         // The 19 for which there was room, and the 40 less as many.
         assert_eq!(limit.in_window(from), 40);

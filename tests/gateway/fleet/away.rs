@@ -65,7 +65,7 @@ async fn a_store_that_hangs_or_dies_under_load_fails_no_request_and_is_used_agai
         return;
     };
     let settings = redis.shared().replace("\"2s\"", "\"50ms\"")
-        + "[allowance]\ncalls = 3000\nwindow = \"2s\"\n";
+        + "[allowance]\ncalls = 3000\nwindow = \"2s\"\nqueue_deadline = \"12s\"\n";
     let replicas = Replicas::before(3, &settings, |vendor| vendor.limit.calls = 100_000).await;
     replicas.see(3).await;
     for how in ["STOP", "KILL"] {
