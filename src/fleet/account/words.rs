@@ -53,7 +53,7 @@ pub enum Decision {
     Flying(Duration),
     /// Another replica has made it: there is a page of this version.
     Newer(u64),
-    /// The store does not know what this replica knows: see [`Account::join`].
+    /// The store does not know what this replica knows: see [`super::Account::join`].
     Join,
 }
 
