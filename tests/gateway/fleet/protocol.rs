@@ -178,7 +178,10 @@ impl<'a> World<'a> {
             member: account.member(),
         };
         let before = Clock::system().now();
-        let (decision, _) = account.ask(&wish).await.unwrap();
+        // A machine that was held up for a second does not know who is there: nobody is let go then.
+        let Ok((decision, _)) = account.ask(&wish).await else {
+            return;
+        };
         let after = Clock::system().now();
         match decision {
             Decision::Go(grant) => {
