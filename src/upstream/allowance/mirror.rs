@@ -13,6 +13,9 @@
 //! - Of all calls in a window let the latest of those that the store let go be from after that moment. Then the store counted
 //!   it with those before, and left `part` free for each replica that was cut off, each of which makes no more.
 //! - Else all of them are known, or count. Whoever is cut off counts its own `n` times, and there are no more than `n`.
+//!
+//! That is of calls which went. What was only guessed of the time before the start gives way to what may have gone unheard.
+//! Where the store has died for all, nobody spends unheard, and nobody waits.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

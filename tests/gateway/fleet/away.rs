@@ -101,6 +101,24 @@ async fn a_fleet_that_has_just_started_answers_misses_though_its_store_dies_or_h
     }
 }
 
+#[tokio::test]
+async fn a_store_that_has_died_for_all_is_not_waited_for() {
+    let Some(redis) = Redis::start() else { return };
+    let settings = redis.shared() + "[listen]\ndeadline = \"5s\"\n";
+    let mut replicas = Replicas::start(1, &settings).await;
+    // The time at which the others are sure to know never comes.
+    let (clock, _hand) = Clock::by_hand();
+    let url = replicas.vendor.url();
+    replicas
+        .all
+        .push(Running::before(&url, &settings, clock).await);
+    replicas.see(2).await;
+    redis.signal("KILL");
+    replicas.are(&[false; 2]).await;
+    let answer = replicas.get(1, "cl-n6-a").await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+}
+
 /// Three hundred requests for a hundred lists that nobody asked for before, all at once.
 async fn load(replicas: &Replicas, part: &str) {
     let asks = (0..300).map(|n| async move {
