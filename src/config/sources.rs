@@ -20,8 +20,9 @@ pub struct Sources {
     file: Option<PathBuf>,
     /// Empty from the start, which is then meant so.
     empty: bool,
-    /// What was read of a file that can be read only once, such as a pipe.
-    once: OnceLock<Config>,
+    /// For a file that can be read only once, such as a pipe: what was read of it. Which file is one is decided at the
+    /// start: later, one that is gone for a moment would look like it.
+    once: Option<OnceLock<Config>>,
     env: Vec<(String, String)>,
 }
 
@@ -68,7 +69,7 @@ impl Sources {
         Self {
             file: file.map(Path::to_owned),
             empty: file.is_some_and(is_empty),
-            once: OnceLock::new(),
+            once: file.is_some_and(is_pipe).then(OnceLock::new),
             env: env.collect(),
         }
     }
@@ -78,20 +79,19 @@ impl Sources {
     /// # Errors
     /// See [`Config::load`].
     pub fn config(&self) -> Result<Config, Mistakes> {
-        if let Some(config) = self.once.get() {
+        if let Some(config) = self.once.as_ref().and_then(OnceLock::get) {
             return Ok(config.clone());
         }
         let config = Config::load(self.file.as_deref(), self.env.iter().cloned())?;
-        let file = self.file.as_ref();
-        if file.is_some_and(|file| !file.is_file()) {
-            let _ = self.once.set(config.clone());
+        if let Some(once) = &self.once {
+            let _ = once.set(config.clone());
         }
         Ok(config)
     }
 
     /// Reads everything. Tells the files that were read as well, as far as they could be found out.
     pub(super) fn read(&self) -> (Vec<PathBuf>, Result<Loaded, Unusable>) {
-        let again = self.file.iter().filter(|_| self.once.get().is_none());
+        let again = self.file.iter().filter(|_| self.once.is_none());
         let mut files: Vec<_> = again.cloned().collect();
         let config = self.config().map_err(Unusable::from);
         // Nobody empties a file of settings in use: somebody is about to write it.
@@ -188,3 +188,10 @@ impl fmt::Display for Unusable {
 fn is_empty(file: &Path) -> bool {
     std::fs::metadata(file).is_ok_and(|file| file.len() == 0)
 }
+
+fn is_pipe(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|file| !file.is_file())
+}
+
+#[cfg(test)]
+mod tests;
