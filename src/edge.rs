@@ -29,6 +29,7 @@ mod report;
 pub mod rescue;
 pub mod respond;
 pub mod route;
+mod seconds;
 pub mod soon;
 pub mod trace;
 

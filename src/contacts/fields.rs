@@ -51,14 +51,15 @@ const USUAL: [&str; 4] = [
 ];
 
 impl Fields {
-    /// The fields of an answer: these, and before them places for [`Own`] ones, and `Cache-Control` where the page says
-    /// nothing of caching. Nothing is looked for, and no room is made that was not there at once.
-    pub fn answer(&self) -> HeaderMap {
+    /// The fields of an answer: these, and before them the [`Own`] ones, of which the last is only a place yet, and
+    /// `Cache-Control` where the page says nothing of caching. Nothing is looked for, and no room is made that was not
+    /// there at once.
+    pub fn answer(&self, age: HeaderValue, cache_status: HeaderValue) -> HeaderMap {
         let mut answer = self.shape.answer.clone();
-        let places = answer.values_mut().skip(self.shape.own);
-        let places = places.filter(|value| value.is_empty());
-        for (place, value) in places.zip(&self.values) {
-            *place = value.clone();
+        let places = answer.values_mut().filter(|value| value.is_empty());
+        let own = [age, cache_status, PLACE].into_iter();
+        for (place, value) in places.zip(own.chain(self.values.iter().cloned())) {
+            *place = value;
         }
         answer
     }
@@ -274,10 +275,9 @@ mod tests {
             ("vary", ""),
             ("vary", "b"),
         ]));
-        let mut answer = page.answer();
-        for own in Own::ALL {
-            own.set(&mut answer, HeaderValue::from_static("own"));
-        }
+        let own = || HeaderValue::from_static("own");
+        let mut answer = page.answer(own(), own());
+        Own::RequestId.set(&mut answer, own());
         let text = |value: &HeaderValue| value.to_str().unwrap().to_owned();
         let fields = answer
             .iter()
@@ -312,7 +312,7 @@ mod tests {
             (&[("cache-control", "public")], Some("public")),
             (&[("expires", "0")], None),
         ] {
-            let answer = Fields::from(map(page)).answer();
+            let answer = Fields::from(map(page)).answer(PLACE, PLACE);
             let said = answer.get(CACHE_CONTROL);
             assert_eq!(said.map(HeaderValue::as_bytes), want.map(str::as_bytes));
         }
@@ -367,7 +367,7 @@ mod tests {
             let page = Fields::from(map.clone());
             prop_assert!(page.iter().eq(&map), "{page:?}");
             prop_assert_eq!(&page.to_map(), &map);
-            let answer = page.answer();
+            let answer = page.answer(PLACE, PLACE);
             let places = answer.len() - map.len();
             prop_assert!(answer.iter().skip(places).eq(&map), "{answer:?}");
         }

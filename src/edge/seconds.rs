@@ -1,0 +1,44 @@
+//! Hides that what answers say of a number of seconds is made once and then had by all of them.
+
+use std::sync::OnceLock;
+
+use http::HeaderValue;
+
+/// A field's values, one for each number of seconds up to an hour, either way.
+pub(super) struct Seconds {
+    make: fn(i64) -> HeaderValue,
+    made: [OnceLock<HeaderValue>; 2 * MOST + 1],
+}
+
+/// Most settings are shorter. Further ones are made each time.
+const MOST: usize = 3600;
+
+impl Seconds {
+    /// What `make` says of a number is an ASCII text.
+    pub(super) const fn new(make: fn(i64) -> HeaderValue) -> Self {
+        Self {
+            make,
+            made: [const { OnceLock::new() }; 2 * MOST + 1],
+        }
+    }
+
+    /// The value for so many.
+    pub(super) fn value(&self, seconds: i64) -> HeaderValue {
+        let place = seconds.saturating_add(MOST as i64);
+        let place = usize::try_from(place).ok().and_then(|n| self.made.get(n));
+        match place {
+            Some(place) => place.get_or_init(|| self.lasting(seconds)).clone(),
+            None => (self.make)(seconds),
+        }
+    }
+
+    /// One whose copies share nothing that is counted: it is never freed, and there are no more than the places.
+    #[cold]
+    fn lasting(&self, seconds: i64) -> HeaderValue {
+        let made = (self.make)(seconds);
+        match made.to_str() {
+            Ok(text) => HeaderValue::from_static(text.to_owned().leak()),
+            Err(_) => made,
+        }
+    }
+}
