@@ -3,6 +3,7 @@
 //! Everything that depends on time takes a [`Clock`], or better a `now`, as an argument. A test holds a
 //! [`Hand`] and moves it; nothing sleeps to let time pass.
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -49,6 +50,26 @@ impl Clock {
     /// The date, for tokens and the `Date` field.
     pub fn wall(&self) -> SystemTime {
         self.0.as_ref().map_or_else(date, |hand| hand.shows().1)
+    }
+
+    /// The date of a moment that was there just now. The machine's is read once a second, and goes on as moments do in
+    /// between: to read a clock is a hundredth of a hit.
+    pub fn date_of(&self, moment: Instant) -> SystemTime {
+        thread_local! {
+            static READ: Cell<Option<(Instant, SystemTime)>> = const { Cell::new(None) };
+        }
+        if self.0.is_some() {
+            return self.wall();
+        }
+        let goes_on = READ.get().and_then(|(last, date)| {
+            let since = moment.checked_duration_since(last)?;
+            (since < Duration::from_secs(1)).then(|| date + since)
+        });
+        goes_on.unwrap_or_else(|| {
+            let date = date();
+            READ.set(Some((moment, date)));
+            date
+        })
     }
 
     /// Waits until then.
@@ -99,7 +120,6 @@ fn read() -> (Instant, SystemTime) {
     (moment(), date())
 }
 
-/// To read a clock is a hundredth of a hit, so one is not read with the other.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one home of the machine's clock"

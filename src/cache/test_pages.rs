@@ -87,7 +87,9 @@ where
 /// A caller's header of one field.
 pub(crate) fn sent(name: &'static str, value: &'static str) -> Forwarded {
     let value = HeaderValue::from_static(value);
-    [(HeaderName::from_static(name), value)].into()
+    [(HeaderName::from_static(name), value)]
+        .into_iter()
+        .collect()
 }
 
 /// So many cases, the same ones in every run unless `PROPTEST_RNG_SEED` is set. One that failed is kept, and tried first

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU64;
+use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
@@ -212,8 +213,25 @@ impl PageKey {
     }
 }
 
-/// The caller's header fields that the settings allow to be sent on, in the settings' order.
-pub type Forwarded = Arc<[(HeaderName, HeaderValue)]>;
+/// The caller's header fields that the settings allow to be sent on, in the settings' order. Most often there are none,
+/// and then nothing is shared and counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Forwarded(Option<Arc<[(HeaderName, HeaderValue)]>>);
+
+impl Deref for Forwarded {
+    type Target = [(HeaderName, HeaderValue)];
+
+    fn deref(&self) -> &Self::Target {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+impl FromIterator<(HeaderName, HeaderValue)> for Forwarded {
+    fn from_iter<I: IntoIterator<Item = (HeaderName, HeaderValue)>>(fields: I) -> Self {
+        let mut fields = fields.into_iter().peekable();
+        Self(fields.peek().is_some().then(|| fields.collect()))
+    }
+}
 
 /// A caller's request, once it is understood. No HTTP is left in it but what the answer depends on.
 #[derive(Clone, Debug)]

@@ -7,19 +7,17 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Response};
+use memchr::memchr;
 use tower::{Layer, Service, layer};
 
 use super::callers::{Caller, Callers};
 use super::failure::Failure;
-use super::present::Present;
 use super::soon::Soon;
 use super::trace::Inbound;
 use super::{Attempt, Body, Rung};
-use crate::contacts::Split;
 use crate::error::Error;
 use crate::telemetry::traces;
 
@@ -40,22 +38,16 @@ pub struct Identify<S> {
 
 /// A request, and who makes it.
 #[derive(Debug)]
-pub struct Call<B> {
+pub struct Call<'a, B> {
     /// Who.
-    pub(super) caller: Arc<Caller>,
-    /// What its path says.
-    pub(super) split: Option<Split>,
-    /// When.
-    pub(super) at: Instant,
-    /// What its header has.
-    pub(super) present: Present,
-    /// What.
-    pub(super) request: Request<B>,
+    pub(super) caller: &'a Arc<Caller>,
+    /// What, and when.
+    pub(super) inbound: &'a Inbound<B>,
 }
 
-impl<S, B> Service<Inbound<B>> for Identify<S>
+impl<'a, S, B> Service<&'a Inbound<B>> for Identify<S>
 where
-    S: Rung<Call<B>, Failure>,
+    S: for<'c> Rung<Call<'c, B>, Failure>,
 {
     type Response = Response<Body>;
     type Error = Failure;
@@ -65,29 +57,20 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, inbound: Inbound<B>) -> Self::Future {
+    fn call(&mut self, inbound: &'a Inbound<B>) -> Self::Future {
         let Inbound {
-            named,
-            at,
-            present,
-            request,
+            present, request, ..
         } = inbound;
         let caller = self.callers.anonymous().or_else(|| {
             let peer = request.extensions().get();
             let token = present.authorization.then(|| bearer(request.headers()));
             self.callers.find(peer, token.flatten())
         });
-        match caller.cloned() {
+        match caller {
             Some(caller) => {
                 traces::note("contacts_gateway.caller", || caller.identity.name.clone());
                 caller.asked.inc();
-                self.inner.call(Call {
-                    caller,
-                    split: named.split,
-                    at,
-                    present,
-                    request,
-                })
+                self.inner.call(Call { caller, inbound })
             }
             None => Soon::Now(Err(Error::CallerUnknown.into())),
         }
@@ -103,7 +86,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     };
     let (scheme, rest) = field.as_bytes().split_at_checked("Bearer".len())?;
     let token = rest.trim_ascii_start();
-    let apart = token.len() < rest.len() && !token.is_empty() && !token.contains(&b' ');
+    let apart = token.len() < rest.len() && !token.is_empty() && memchr(b' ', token).is_none();
     (apart && scheme.eq_ignore_ascii_case(b"Bearer")).then_some(token)
 }
 

@@ -50,9 +50,9 @@ struct Tally {
     frequent: Frequent,
 }
 
-impl<S, B> Service<Inbound<B>> for Measure<S>
+impl<'a, S, B> Service<&'a Inbound<B>> for Measure<S>
 where
-    S: Rung<Inbound<B>, Infallible>,
+    S: Rung<&'a Inbound<B>, Infallible>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -62,7 +62,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, inbound: Inbound<B>) -> Self::Future {
+    fn call(&mut self, inbound: &'a Inbound<B>) -> Self::Future {
         let tally = &self.tally;
         let note = Note {
             began: inbound.at,
@@ -75,9 +75,11 @@ where
         let answer = self.inner.call(inbound);
         // What is there at once is over before anybody could see it in flight.
         let active = answer.is_waited_for().then(|| tally.metrics.request());
-        answer.with(tally, move |tally, answer| {
+        answer.edit_with(tally, move |tally, answer| {
             drop(active);
-            Ok(note.take(tally, answer?))
+            if let Ok(response) = answer {
+                note.take(tally, response);
+            }
         })
     }
 }
@@ -92,11 +94,10 @@ struct Note {
 
 impl Note {
     /// Counts the answer, and tells the log of it where it is news.
-    fn take(self, tally: &Tally, response: Response<Body>) -> Response<Body> {
+    fn take(self, tally: &Tally, response: &Response<Body>) {
         let took = tally.clock.now().saturating_duration_since(self.began);
         tally.count(self.series, response.status(), took);
-        report::answered(&self.named, &response, took);
-        response
+        report::answered(&self.named, response, took);
     }
 }
 

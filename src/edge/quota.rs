@@ -40,9 +40,9 @@ pub struct Quota<S> {
     inner: S,
 }
 
-impl<S, B> Service<Call<B>> for Quota<S>
+impl<'a, S, B> Service<Call<'a, B>> for Quota<S>
 where
-    S: Rung<Call<B>, Failure>,
+    S: Rung<Call<'a, B>, Failure>,
 {
     type Response = Response<Body>;
     type Error = Failure;
@@ -52,19 +52,23 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, call: Call<B>) -> Self::Future {
+    fn call(&mut self, call: Call<'a, B>) -> Self::Future {
         let requests = call.caller.requests.as_ref();
-        if let Some(Err(spent)) = requests.map(|requests| requests.take(call.at)) {
-            let about = About::of(&call.caller, None);
+        if let Some(Err(spent)) = requests.map(|requests| requests.take(call.inbound.at)) {
+            let about = About::of(call.caller, None);
             return Soon::Now(Err(about.failed(spent)));
         }
         let answer = self.inner.call(call);
-        answer.with(&self.clock, |clock, answer| Ok(told(clock, answer?)))
+        answer.edit_with(&self.clock, |clock, answer| {
+            if let Ok(response) = answer {
+                tell_of_news(clock, response);
+            }
+        })
     }
 }
 
-/// A response that tells a caller how its quotas stand, if the vendor has just given what is in it.
-fn told(clock: &Clock, mut response: Response<Body>) -> Response<Body> {
+/// Tells a caller how its quotas stand, if the vendor has just given what is in the response.
+fn tell_of_news(clock: &Clock, response: &mut Response<Body>) {
     let extensions = response.extensions();
     if let (Some(New), Some(About { caller, .. })) = (extensions.get(), extensions.get()) {
         let now = clock.now();
@@ -72,7 +76,6 @@ fn told(clock: &Clock, mut response: Response<Body>) -> Response<Body> {
         let standings: Vec<_> = quotas.filter_map(|quota| quota.standing(now)).collect();
         tell(response.headers_mut(), &standings);
     }
-    response
 }
 
 fn quotas(caller: &Caller) -> impl Iterator<Item = &Allotment> {

@@ -46,9 +46,9 @@ pub struct Rescue<S> {
     inner: S,
 }
 
-impl<S, B> Service<Inbound<B>> for Rescue<S>
+impl<'a, S, B> Service<&'a Inbound<B>> for Rescue<S>
 where
-    S: Rung<Inbound<B>, Failure>,
+    S: Rung<&'a Inbound<B>, Failure>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -58,7 +58,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, inbound: Inbound<B>) -> Self::Future {
+    fn call(&mut self, inbound: &'a Inbound<B>) -> Self::Future {
         let request = &inbound.request;
         let present = Present {
             named: inbound.named.clone(),
@@ -88,7 +88,10 @@ struct Present {
 impl Present {
     fn response(self, metrics: &Metrics, answer: thread::Result<Attempt>) -> Response<Body> {
         let failure = match answer {
-            Ok(Ok(response)) => return bodiless_if(self.head, response),
+            Ok(Ok(mut response)) => {
+                self.keep_body(&mut response);
+                return response;
+            }
             Ok(Err(failure)) => failure,
             // Whoever catches panics has told of it.
             Err(_panic) => Error::Internal.into(),
@@ -100,7 +103,23 @@ impl Present {
             response.headers_mut().insert(CONNECTION, close);
         }
         response.extensions_mut().insert(failure);
-        bodiless_if(self.head, response)
+        self.keep_body(&mut response);
+        response
+    }
+
+    /// Unless it answers `HEAD`; its length stays known (RFC 9110 section 9.3.2).
+    fn keep_body(&self, response: &mut Response<Body>) {
+        if !self.head {
+            return;
+        }
+        let length = response.body().size_hint().exact().unwrap_or(0);
+        let body = std::mem::take(response.body_mut());
+        if !body.is_end_stream() {
+            response
+                .headers_mut()
+                .insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        *response.body_mut() = Body::new(Bytes::new());
     }
 }
 
@@ -234,19 +253,4 @@ fn retry_after(failure: &Error) -> Option<Duration> {
 /// Whether what is left on the connection cannot be trusted, or the connection has no future.
 fn ends_connection(failure: &Error) -> bool {
     matches!(failure, Error::UnexpectedBody | Error::Draining)
-}
-
-/// Takes the body from a response to `HEAD`; its length stays known (RFC 9110 section 9.3.2).
-fn bodiless_if(head: bool, mut response: Response<Body>) -> Response<Body> {
-    if head {
-        let length = response.body().size_hint().exact().unwrap_or(0);
-        let body = std::mem::take(response.body_mut());
-        if !body.is_end_stream() {
-            response
-                .headers_mut()
-                .insert(CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        *response.body_mut() = Body::new(Bytes::new());
-    }
-    response
 }

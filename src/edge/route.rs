@@ -17,6 +17,7 @@ use super::identify::Call;
 use super::present::Present;
 use super::respond::{Asked, Conditions};
 use super::soon::Soon;
+use super::trace::Inbound;
 use super::{Attempt, Body, Rung};
 use crate::contacts::control::Directives;
 use crate::contacts::{AccountId, Ask, Forwarded, ListKey, PageKey, Reach, Read, StreamId, cut};
@@ -37,7 +38,6 @@ pub fn layer<S>(
             .map(|h| h.to_ascii_lowercase())
             .collect(),
         forward_headers: upstream.forward_headers.clone(),
-        none_forwarded: Forwarded::default(),
         extra_query: upstream.extra_query.clone(),
     });
     layer::layer_fn(move |inner| Route {
@@ -59,11 +59,10 @@ struct Rules {
     streams: Reach<StreamId>,
     hosts: Vec<String>,
     forward_headers: Vec<crate::setting::ForwardedHeader>,
-    none_forwarded: Forwarded,
     extra_query: Vec<crate::setting::ExtraParameter>,
 }
 
-impl<S, B> Service<Call<B>> for Route<S>
+impl<'a, S, B> Service<Call<'a, B>> for Route<S>
 where
     S: Rung<Asked, Failure>,
     B: http_body::Body,
@@ -76,35 +75,35 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, call: Call<B>) -> Self::Future {
+    fn call(&mut self, call: Call<'a, B>) -> Self::Future {
         match self.rules.asked(&call) {
             Ok(asked) => {
                 let list = asked.ask.list().clone();
                 match self.inner.call(asked) {
                     hit @ Soon::Now(Ok(_)) => hit,
                     other => {
-                        let about = About::of(&call.caller, Some(list));
+                        let about = About::of(call.caller, Some(list));
                         other.then(|answer| about.go_with(answer))
                     }
                 }
             }
-            Err(refusal) => Soon::Now(Err(About::of(&call.caller, None).failed(refusal))),
+            Err(refusal) => Soon::Now(Err(About::of(call.caller, None).failed(refusal))),
         }
     }
 }
 
 impl Rules {
-    fn asked<B: http_body::Body>(&self, call: &Call<B>) -> Result<Asked, Error> {
-        let Call {
-            caller,
-            split,
+    fn asked<B: http_body::Body>(&self, call: &Call<'_, B>) -> Result<Asked, Error> {
+        let Call { caller, inbound } = *call;
+        let Inbound {
+            named,
             at,
             present,
             request,
-        } = call;
+        } = inbound;
         let headers = request.headers();
         self.host(request, present)?;
-        let split = split.ok_or(Error::NotFound)?;
+        let split = named.split.ok_or(Error::NotFound)?;
         let (stream, list) = split.ids(request.uri().path());
         let purge = match *request.method() {
             Method::GET | Method::HEAD => false,
@@ -256,9 +255,6 @@ impl Rules {
     }
 
     fn forwarded(&self, headers: &HeaderMap) -> Forwarded {
-        if self.forward_headers.is_empty() {
-            return self.none_forwarded.clone();
-        }
         self.forward_headers
             .iter()
             .flat_map(|name| {

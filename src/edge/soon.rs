@@ -32,6 +32,35 @@ impl<T: Send + 'static> Soon<T> {
         matches!(self, Self::Later(_))
     }
 
+    /// Changes it, once it is there.
+    pub(crate) fn edit(mut self, act: impl FnOnce(&mut T) + Send + 'static) -> Self {
+        if let Self::Later(future) = self {
+            let edited = future.map(|mut there| {
+                act(&mut there);
+                there
+            });
+            return Self::Later(edited.boxed());
+        }
+        if let Self::Now(there) = &mut self {
+            act(there);
+        }
+        self
+    }
+
+    /// The same with something that has to outlive a wait, of which what is there at once needs no copy.
+    pub(crate) fn edit_with<C: Clone + Send + 'static>(
+        mut self,
+        context: &C,
+        act: impl FnOnce(&C, &mut T) + Send + 'static,
+    ) -> Self {
+        if let Self::Now(there) = &mut self {
+            act(context, there);
+            return self;
+        }
+        let context = context.clone();
+        self.edit(move |there| act(&context, there))
+    }
+
     /// Does something with it, once it is there.
     pub(crate) fn then<U>(self, act: impl FnOnce(T) -> U + Send + 'static) -> Soon<U> {
         match self {

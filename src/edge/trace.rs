@@ -46,7 +46,7 @@ pub struct Trace<S> {
     inner: S,
 }
 
-/// A request with its name.
+/// A request with its name. It is lent from rung to rung, until it has become an ask.
 #[derive(Debug)]
 pub struct Inbound<B> {
     /// Its name.
@@ -63,10 +63,11 @@ impl<B> Inbound<B> {
     /// A request that came just now.
     pub fn new(request: Request<B>, clock: &Clock) -> Self {
         let present = Present::of(request.headers());
-        let named = Named::of(&request, &present, || clock.wall());
+        let at = clock.now();
+        let named = Named::of(&request, &present, || clock.date_of(at));
         Self {
             named,
-            at: clock.now(),
+            at,
             present,
             request,
         }
@@ -107,7 +108,7 @@ impl Named {
     }
 
     /// Adds the id to the answer.
-    fn mark(self, mut response: Response<Body>) -> Response<Body> {
+    fn mark(self, response: &mut Response<Body>) {
         let id = match self.id {
             Id::Theirs(id) => id,
             Id::Ours(id) => {
@@ -117,7 +118,6 @@ impl Named {
             }
         };
         Own::RequestId.set(response.headers_mut(), id);
-        response
     }
 
     /// The id's text.
@@ -147,7 +147,7 @@ fn fresh_id(date: SystemTime) -> Uuid {
 
 impl<S, B> Service<Request<B>> for Trace<S>
 where
-    S: Rung<Inbound<B>, Infallible>,
+    S: for<'a> Rung<&'a Inbound<B>, Infallible>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -162,15 +162,19 @@ where
         let headers = inbound.request.headers();
         let told = inbound.present.traceparent.then_some(headers);
         let trace = self.traces.request(told, || describe(&inbound));
-        let (named, began) = (inbound.named.clone(), inbound.at);
         // A hit is found at once.
         let within = trace.enter();
-        let answer = self.inner.call(inbound);
+        let answer = self.inner.call(&inbound);
         drop(within);
+        let Inbound { named, at, .. } = inbound;
         if !trace.is_none() {
-            return self.traced(trace, named, began, answer);
+            return self.traced(trace, named, at, answer);
         }
-        answer.then(move |answer| Ok(named.mark(answer?)))
+        answer.edit(|answer| {
+            if let Ok(response) = answer {
+                named.mark(response);
+            }
+        })
     }
 }
 
@@ -186,10 +190,11 @@ impl<S> Trace<S> {
     ) -> Soon<Outcome> {
         let clock = self.clock.clone();
         Soon::Later(Box::pin(trace.around(async move {
-            let response = answer.await?;
+            let mut response = answer.await?;
             let took = clock.now().saturating_duration_since(began);
             conclude(&response, took);
-            Ok(named.mark(response))
+            named.mark(&mut response);
+            Ok(response)
         })))
     }
 }

@@ -13,7 +13,6 @@
 //! What comes before the text, and the page's name in clear, are sealed with it: an entry that was moved to another name, or
 //! whose times were changed, does not open. Numbers are big-endian, since scripts read the first three.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -196,7 +195,7 @@ fn parse(text: &[u8], clock: &Clock, old: Duration, version: u64) -> Option<Copy
     };
     Some(Copy {
         page,
-        sent: Arc::from(sent),
+        sent: sent.into_iter().collect(),
         authorized: bits & 2 != 0,
         version,
     })

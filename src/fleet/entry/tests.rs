@@ -35,7 +35,7 @@ fn copy(body: &[u8]) -> Copy {
             revalidated: false,
             ahead: Box::default(),
         },
-        sent: sent.into(),
+        sent: sent.into_iter().collect(),
         authorized: true,
         version: HEAD_.fence,
     }

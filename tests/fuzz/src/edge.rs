@@ -33,6 +33,7 @@ pub(crate) fn ask(
     let (config, credentials, metrics) = &*SETTINGS;
     let callers = Callers::new(&config.callers, metrics, Clock::system().now());
     let asked = RefCell::new(None);
+    let inbound = Inbound::new(request, &Clock::system());
     let response = ServiceBuilder::new()
         .layer(identify::layer(Arc::new(callers)))
         .layer(route::layer(
@@ -46,7 +47,7 @@ pub(crate) fn ask(
             asked.replace(Some(ask));
             ready(Ok(answer)).boxed()
         }))
-        .oneshot(Inbound::new(request, &Clock::system()))
+        .oneshot(&inbound)
         .now_or_never()
         .expect("nothing of this waits");
     (

@@ -3,7 +3,6 @@
 //! more calls than the allowance.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use contacts_gateway::contacts::{Api, Forget, Forwarded, ListKey, PageKey};
 use contacts_gateway::fleet::{
@@ -306,7 +305,7 @@ impl<'a> World<'a> {
         };
         Copy {
             page,
-            sent: Arc::clone(sent),
+            sent: sent.clone(),
             authorized: false,
             version,
         }
