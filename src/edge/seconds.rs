@@ -42,3 +42,31 @@ impl Seconds {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_made_once_and_further_ones_each_time() {
+        static TEXTS: Seconds = Seconds::new(HeaderValue::from);
+        let hour = MOST as i64;
+        for seconds in [
+            i64::MIN,
+            -hour - 1,
+            -hour,
+            -1,
+            0,
+            7,
+            hour,
+            hour + 1,
+            i64::MAX,
+        ] {
+            let (one, other) = (TEXTS.value(seconds), TEXTS.value(seconds));
+            assert_eq!(one, seconds.to_string());
+            assert_eq!(other, one);
+            let shared = one.as_bytes().as_ptr() == other.as_bytes().as_ptr();
+            assert_eq!(shared, (-hour..=hour).contains(&seconds), "{seconds}");
+        }
+    }
+}
