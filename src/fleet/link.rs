@@ -11,7 +11,7 @@ use std::time::Duration;
 use redis::{Cmd, PushInfo, RedisError, Value};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{Notify, Semaphore};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::script::Script;
 use super::wire::{Dial, Wire};
@@ -183,8 +183,12 @@ impl Link {
     /// Counts a failure. Of those that say that the connection is of no more use it is given up.
     fn failed(&self, operation: &'static str, error: &RedisError) -> Away {
         self.metrics.shared_error(operation);
-        // The text of an error is the store's and the client's; no name and no page is in it.
-        debug!(operation, %error, "the shared store failed");
+        // The text of an error is the store's and the client's; no name and no page is in it. What it refuses somebody has to
+        // mend, such as a user who may not do what is asked.
+        match error.is_io_error() {
+            true => debug!(operation, %error, "the shared store failed"),
+            false => warn!(operation, %error, "the shared store refused what it was asked"),
+        }
         let mut state = self.state();
         let given_up = if error.is_timeout() {
             state.late += 1;

@@ -99,7 +99,7 @@ impl Shared {
             }
             Err(Away) => {
                 self.link.close();
-                Err("it did not answer".into())
+                Err("it did not answer, or not with what was asked".into())
             }
         }
     }
