@@ -92,6 +92,7 @@ impl Config {
     }
 
     fn from_layers(mut layers: Layers) -> Result<Self, Mistakes> {
+        rules::follow(&mut layers);
         let config = judge::judge(&mut layers);
         if let Some(config) = &config {
             rules::check(config, &mut layers);

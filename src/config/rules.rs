@@ -4,12 +4,27 @@ use std::net::SocketAddr;
 
 use http::header::AUTHORIZATION;
 use humantime::format_duration;
+use toml::Value;
 
 use super::Config;
 use super::layers::Layers;
 use super::mistake::Way;
 use crate::edge::callers;
 use crate::setting::ForwardedHeader;
+
+/// Lets defaults follow what is written: who writes few calls need not write a floor below them.
+pub(super) fn follow(layers: &mut Layers) {
+    let written = layers.place(&key("allowance", "floor")).is_some();
+    let allowance = layers.table.get_mut("allowance");
+    if let Some(Value::Table(allowance)) = allowance.filter(|_| !written) {
+        let number = |key| allowance.get(key).and_then(Value::as_integer);
+        if let (Some(calls), Some(floor)) = (number("calls"), number("floor"))
+            && (1..floor).contains(&calls)
+        {
+            allowance.insert("floor".into(), calls.into());
+        }
+    }
+}
 
 /// Notes each rule that is broken, where one of its keys is written.
 pub(super) fn check(config: &Config, layers: &mut Layers) {

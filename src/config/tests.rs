@@ -599,8 +599,8 @@ fn a_rule_between_keys_is_told_at_the_one_that_was_written() {
             "1:10: upstream.connect_timeout: 20s is more than upstream.timeout, which is 10s",
         ),
         (
-            "allowance.calls = 19",
-            "1:11: allowance.calls: 19 is less than allowance.floor, which is 20",
+            "[allowance]\ncalls = 19\nfloor = 20",
+            "3:1: allowance.floor: 20 is more than allowance.calls, which is 19",
         ),
         (
             "allowance.floor = 60",
@@ -625,6 +625,9 @@ fn a_rule_between_keys_is_told_at_the_one_that_was_written() {
     ] {
         assert_eq!(mistakes(file, &[]), [format!("f.toml:{want}")]);
     }
+    let few = load("allowance.calls = 19", &[]).unwrap();
+    assert_eq!(few.allowance.floor.get(), 19, "by itself it is no more");
+    assert_eq!(few.to_toml(), load(&few.to_toml(), &[]).unwrap().to_toml());
     let least = "[allowance]\ncalls = 1\nfloor = 1\nreserve = 0\nhourly = 1";
     assert!(load(least, &[]).is_ok());
     let any = "listen.address = \"127.0.0.1:0\"\nadmin.address = \"127.0.0.1:0\"";

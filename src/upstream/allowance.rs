@@ -63,7 +63,7 @@ pub struct Settings {
     #[serde(with = "setting::positive_duration")]
     #[schemars(with = "setting::DurationText")]
     pub pause: Duration,
-    /// Learning from refusals never goes below this many calls: at most `calls`.
+    /// Learning from refusals never goes below this many calls: at most `calls`, as it is where it is not written.
     pub floor: NonZeroU32,
     /// A second limit, of calls in an hour, where the vendor has one: at least `calls`. 0: none.
     pub hourly: u32,
