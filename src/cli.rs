@@ -12,7 +12,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::sources::{Loaded, Sources};
@@ -133,6 +133,7 @@ impl Cli {
         let config = settings(&sources)?;
         let clock = Clock::system();
         let logs = log(&config, &clock)?;
+        raise_limit_of_files(config.listen.max_connections);
         let ended = block_on(async {
             let gateway = Gateway::bind(config, clock).await?;
             until_signal(gateway.following(sources, Some(logs.clone()))?).await
@@ -191,6 +192,23 @@ fn complain(what: &str) {
         }
     } else {
         let _ = writeln!(io::stderr(), "{what}");
+    }
+}
+
+/// Each connection is an open file. The system lets a process have more of them than it begins with, if it asks.
+fn raise_limit_of_files(connections: NonZeroUsize) {
+    // Ports, calls to the vendor, the shared store, and files that are read.
+    const OTHERS: usize = 100;
+    let wanted = connections.saturating_add(OTHERS).get() as u64;
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(most) if most < wanted => warn!(
+            most,
+            wanted,
+            "fewer files may be open than listen.max_connections needs, and then nobody can connect, operators \
+             neither: raise the limit (ulimit -n, LimitNOFILE=), or lower max_connections"
+        ),
+        Ok(_) => {}
+        Err(error) => warn!(%error, "the limit of open files could not be raised"),
     }
 }
 

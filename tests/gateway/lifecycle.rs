@@ -118,6 +118,37 @@ async fn it_serves_until_it_is_told_to_leave_however_little_it_logs() {
 }
 
 #[tokio::test]
+async fn it_may_have_as_many_files_open_as_the_system_allows_and_says_so_where_those_are_few() {
+    let world = World::new().await;
+    let folder = Folder::new();
+    let upstream = format!("[upstream]\nurl = {:?}\n", world.vendor.url());
+    let file = settings_file(&folder, &upstream);
+    let ports = [
+        ("CONTACTS_GATEWAY__LISTEN__ADDRESS", "127.0.0.1:0"),
+        ("CONTACTS_GATEWAY__ADMIN__ADDRESS", "127.0.0.1:0"),
+    ];
+    for (connections, few) in [("100", false), ("10000", true)] {
+        let more = [("CONTACTS_GATEWAY__LISTEN__MAX_CONNECTIONS", connections)];
+        let limited = "ulimit -Sn 64 && ulimit -Hn 500 && exec \"$0\" \"$@\"";
+        let program = env!("CARGO_BIN_EXE_contacts-gateway");
+        let mut program = Program::of(
+            "sh",
+            &["-c", limited, program, "--config", &file],
+            &[ports.as_slice(), &more].concat(),
+        );
+        program.line("serving").await;
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", program.id())).unwrap();
+        let files = limits
+            .lines()
+            .find(|line| line.starts_with("Max open files"));
+        let files: Vec<_> = files.unwrap().split_whitespace().collect();
+        assert_eq!(files[3..5], ["500", "500"]);
+        let said = program.log().contains("fewer files may be open");
+        assert_eq!(said, few, "{}", program.log());
+    }
+}
+
+#[tokio::test]
 async fn for_the_drain_delay_it_is_unready_and_serves_on() {
     let world = World::new().await;
     let serving = Serving::before(&world.vendor.url(), "[listen]\ndrain_delay = \"1h\"").await;
