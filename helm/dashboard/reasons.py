@@ -260,7 +260,7 @@ PROCESS = [
     lines(
         "Memory",
         "bytes",
-        "Resident memory by pod. Normal: 20 MiB and what the cache holds (at most cache.max_bytes), and flat. Rising without an end: keep "
+        "Resident memory by pod. Normal: 10 MiB idle; once the cache is full at most twice cache.max_bytes and 40 MiB, and flat. Rising without an end: keep "
         "a profile and tell the maintainers; the pod's limit ends it.",
         [query(f"sum by (pod) (process_resident_memory_bytes {OF_GATEWAYS})", "{{pod}}")],
         size=(6, 7),

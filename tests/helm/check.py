@@ -253,12 +253,43 @@ class Chart(unittest.TestCase):
             ({"replicas": 3, "config": shared}, "fleet_size = 3"),
             ({"config": shared, "autoscaling": {"enabled": True, "maxReplicas": 7}}, "fleet_size = 7"),
             ({"replicas": 3, "config": shared | {"allowance": {"fleet_size": 9}}}, "fleet_size = 9"),
-            ({"replicas": 3}, None),
+            ({"replicas": 3}, "fleet_size = 3"),
+            ({"replicas": 0, "config": shared}, None),
+            ({"replicas": 1, "config": shared}, None),
         ]:
             [settings] = of_kind("ConfigMap", documents(render(values)))
             settings = settings["data"]["gateway.toml"]
             self.assertEqual("fleet_size" in settings, told is not None, settings)
             self.assertIn(told or "", settings)
+
+    def test_a_pod_behind_a_service_serves_on_for_a_while_wherever_its_settings_come_from(self):
+        whole = {"configExistingSecretName": "whole"}
+        for values, delay in ((whole, "5s"), (whole | {"config": {"listen": {"drain_delay": "9s"}}}, "9s")):
+            [container, *_] = [container for container, _ in gateways(of_kind("Deployment", documents(render(values))))]
+            told = {variable["name"]: variable.get("value") for variable in container["env"]}
+            self.assertEqual(told["CONTACTS_GATEWAY__LISTEN__DRAIN_DELAY"], delay)
+
+    def test_who_may_connect_is_nobody_where_nobody_is_named(self):
+        [policy] = of_kind("NetworkPolicy", documents(render({"networkPolicy": {"callers": [], "operators": []}})))
+        self.assertIsNone(policy["spec"]["ingress"])
+
+    def test_values_that_replace_a_default_do_not_stand_beside_it(self):
+        own = {"matchLabels": {"a": "b"}}
+        found = documents(render({
+            "podDisruptionBudget": {"minAvailable": 1},
+            "strategy": {"type": "Recreate"},
+            "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "a", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": own}],
+        }))
+        [budget], [deployment] = of_kind("PodDisruptionBudget", found), of_kind("Deployment", found)
+        self.assertEqual(set(budget["spec"]), {"selector", "minAvailable"})
+        self.assertEqual(deployment["spec"]["strategy"], {"type": "Recreate"})
+        [constraint] = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]
+        self.assertEqual(constraint["labelSelector"], own)
+
+    def test_the_application_is_told_the_address_that_its_sidecar_listens_on(self):
+        for address, url in (("127.0.0.2:81", "http://127.0.0.2:81"), ("[::1]:81", "http://[::1]:81"), ("0.0.0.0:81", "http://127.0.0.1:81")):
+            with consumer({"config": {"listen": {"address": address}}}) as rendered:
+                self.assertIn(url, "".join(rendered.values()))
 
     def test_a_change_of_the_settings_replaces_no_pod_unless_that_is_asked_for(self):
         for asked in (False, True):

@@ -29,6 +29,11 @@
       value: {{ $listen | quote }}
     - name: CONTACTS_GATEWAY__ADMIN__ADDRESS
       value: {{ $admin | quote }}
+    {{- if .Values.configExistingSecretName }}
+    # The mode's, which the file of another origin does not know.
+    - name: CONTACTS_GATEWAY__LISTEN__DRAIN_DELAY
+      value: {{ $settings.listen.drain_delay | quote }}
+    {{- end }}
     {{- if and $private $inside }}
     # For the probes, which read no settings file: a mistake in a new one must not end what runs by the one before.
     {{- range $key, $file := $tls }}
@@ -113,7 +118,9 @@
 {{- define "contacts-gateway.ownUrl" -}}
 {{- $settings := include "contacts-gateway.settings" . | fromJson -}}
 {{- ternary "https" "http" (ne (dig "tls" "certificate_file" "" $settings.listen) "") -}}
-{{- if eq .Values.mode "sidecar" -}}
+{{- if and (eq .Values.mode "sidecar") (include "contacts-gateway.isLoopback" $settings.listen.address) -}}
+://{{ $settings.listen.address }}
+{{- else if eq .Values.mode "sidecar" -}}
 ://127.0.0.1:{{ include "contacts-gateway.port" $settings.listen.address }}
 {{- else -}}
 ://{{ include "contacts-gateway.fullname" . }}.{{ .Release.Namespace }}:{{ .Values.service.port }}

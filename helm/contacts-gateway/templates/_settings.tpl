@@ -6,7 +6,7 @@ What is in effect: `config` over what the mode needs, as JSON.
 A native sidecar is told to leave when nobody asks any more, so it leaves fast. A container beside the application is told at
 the same time as that, and a pod behind a Service before every node knows: these keep serving for a while.
 
-Replicas with a shared store are told how many they are, in case it is away before it could tell them.
+Replicas are told how many they are, in case a shared store is away before it could tell them. (Its URL may stand in a variable.)
 */}}
 {{- define "contacts-gateway.settings" -}}
 {{- $sidecar := eq .Values.mode "sidecar" -}}
@@ -14,8 +14,8 @@ Replicas with a shared store are told how many they are, in case it is away befo
       "address" (ternary "127.0.0.1:8080" "0.0.0.0:8080" $sidecar)
       "drain_delay" (ternary "0s" "5s" (and $sidecar .Values.sidecar.native)) -}}
 {{- $needed := dict "listen" $listen "admin" (dict "address" "0.0.0.0:9090") -}}
-{{- if and (not $sidecar) (dig "shared" "url" "" .Values.config) -}}
 {{- $replicas := ternary .Values.autoscaling.maxReplicas .Values.replicas .Values.autoscaling.enabled -}}
+{{- if and (not $sidecar) (gt (int $replicas) 1) -}}
 {{- $_ := set $needed "allowance" (dict "fleet_size" $replicas) -}}
 {{- end -}}
 {{- mergeOverwrite $needed (deepCopy .Values.config) | toJson -}}
@@ -113,9 +113,6 @@ Takes "table", and "path", the heading of the table itself with a dot behind it.
 {{- if lt (include "contacts-gateway.bytes" . | int64) (mul 2 (include "contacts-gateway.bytes" $cache)) -}}
 {{- fail (printf "contacts-gateway: resources.limits.memory is %v, less than twice config.cache.max_bytes (%v): with a full cache the program would be killed for want of memory. Raise the first or lower the second" . $cache) -}}
 {{- end -}}
-{{- end -}}
-{{- if regexMatch "://[^/@]*:[^/@]+@" (dig "shared" "url" "" $settings) -}}
-{{- fail "contacts-gateway: config.shared.url holds a password, and a ConfigMap is no place for one. Give the URL in CONTACTS_GATEWAY__SHARED__URL, by extraEnv with a secretKeyRef" -}}
 {{- end -}}
 {{- if eq .Values.mode "deployment" -}}
 {{- if include "contacts-gateway.isLoopback" $listen.address -}}
