@@ -131,7 +131,7 @@ impl Config {
                 )),+]
             };
         }
-        let kept = kept![
+        let all = kept![
             listen.address,
             listen.max_connections,
             admin.address,
@@ -151,8 +151,16 @@ impl Config {
             telemetry.otlp_endpoint,
             telemetry.trace_ratio,
         ];
-        let differ = kept.into_iter().filter(|(_, differs)| *differs);
-        let differ: Vec<_> = differ.map(|(key, _)| key).collect();
+        let differ = all.into_iter().filter(|(_, differs)| *differs);
+        let mut differ: Vec<_> = differ.map(|(key, _)| key).collect();
+        // Who may be sent what callers authorize themselves by is not decided by halves.
+        if !self.upstream.accept_any_body && rules::authorization(&self.upstream).is_some() {
+            kept(
+                &mut self.upstream.forward_headers,
+                &in_use.upstream.forward_headers,
+            );
+            differ.push("upstream.forward_headers");
+        }
         for key in &differ {
             copy(&in_use.written, &mut self.written, key);
         }

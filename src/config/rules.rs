@@ -10,7 +10,7 @@ use super::Config;
 use super::layers::Layers;
 use super::mistake::Way;
 use crate::edge::callers;
-use crate::setting::ForwardedHeader;
+use crate::upstream;
 
 /// Lets defaults follow what is written: who writes few calls need not write a floor below them.
 pub(super) fn follow(layers: &mut Layers) {
@@ -115,8 +115,7 @@ pub(super) fn check(config: &Config, layers: &mut Layers) {
         ],
     );
 
-    let named = |header: &ForwardedHeader| *header.name() == AUTHORIZATION;
-    if let Some(index) = upstream.forward_headers.iter().position(named) {
+    if let Some(index) = authorization(upstream) {
         let at = key("upstream", "forward_headers").index(index);
         if !upstream.accept_any_body {
             layers.note_at(
@@ -209,6 +208,12 @@ fn tell_apart(callers: &[callers::Settings], certificates: bool, layers: &mut La
             }
         }
     }
+}
+
+/// Where `Authorization` is among the fields that are sent on.
+pub(super) fn authorization(upstream: &upstream::Settings) -> Option<usize> {
+    let mut fields = upstream.forward_headers.iter();
+    fields.position(|field| *field.name() == AUTHORIZATION)
 }
 
 /// Notes a broken rule between two keys: at the first that somebody wrote, with the text about that one.

@@ -826,6 +826,23 @@ fn what_cannot_change_while_running_is_kept_and_named_where_the_documents_say_so
     assert!(words.contains(&named.join(", ")), "{named:?}");
 }
 
+#[test]
+fn authorization_goes_to_no_upstream_that_is_still_the_vendor() {
+    let in_use = load("upstream.forward_headers = [\"x-tenant\"]", &[]).unwrap();
+    let other =
+        "[upstream]\naccept_any_body = true\nforward_headers = [\"x-a\", \"Authorization\"]";
+    let other = load(other, &[]).unwrap();
+    let (config, differ) = other.clone().while_running(&in_use);
+    assert_eq!(config.to_toml(), in_use.to_toml());
+    assert_eq!(
+        differ,
+        ["upstream.accept_any_body", "upstream.forward_headers"]
+    );
+    let (config, differ) = other.clone().while_running(&other);
+    assert_eq!(config.to_toml(), other.to_toml());
+    assert!(differ.is_empty(), "{differ:?}");
+}
+
 /// An entry of three lines, whose token's digest is this digit over and over.
 fn caller(name: &str, digit: char) -> String {
     let digest = digit.to_string().repeat(64);
