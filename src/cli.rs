@@ -134,10 +134,13 @@ impl Cli {
         let clock = Clock::system();
         let logs = log(&config, &clock)?;
         raise_limit_of_files(config.listen.max_connections);
-        let ended = block_on(async {
+        let start = async {
+            // Until it is served nothing has to come of this, but it is not to end the process.
+            let _hangups = signal(SignalKind::hangup()).map_err(other)?;
             let gateway = Gateway::bind(config, clock).await?;
-            until_signal(gateway.following(sources, Some(logs.clone()))?).await
-        });
+            Ok(gateway.following(sources, Some(logs.clone()))?)
+        };
+        let ended = block_on(until_signal(start));
         logs.close();
         ended
     }
@@ -250,9 +253,20 @@ fn completions(shell: Shell) -> Result<(), Failure> {
     io::stdout().write_all(&script).map_err(other)
 }
 
-/// Serves until a signal comes, then drains. A second signal ends the process at once.
-async fn until_signal(gateway: Gateway) -> Result<(), Failure> {
+/// Starts, serves until a signal comes, then drains. A second signal ends the process at once.
+async fn until_signal(
+    start: impl Future<Output = Result<Gateway, Failure>>,
+) -> Result<(), Failure> {
+    // First of all: a signal that nobody waits for ends the process where it stands, or is passed over if that is a
+    // container's first.
     let mut signals = Signals::new()?;
+    let gateway = tokio::select! {
+        gateway = start => gateway?,
+        signal = signals.next() => {
+            info!("{signal}: leaving before anything was served");
+            return Ok(());
+        }
+    };
     let (tell, told) = tokio::sync::oneshot::channel::<()>();
     let leave = async {
         // An error says that nobody will tell any more, which cannot be before the end.

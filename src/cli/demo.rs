@@ -48,14 +48,15 @@ pub(super) async fn run(file: Option<&Path>) -> Result<(), Failure> {
     let clock = Clock::system();
     let logs = log(&config, &clock)?;
 
-    let gateway = Gateway::bind(config, clock).await?;
-    let (address, admin) = (
-        gateway.address().map_err(other)?,
-        gateway.admin_address().map_err(other)?,
-    );
-    let (url, stream) = (vendor.url(), &app.stream);
-    print(&format!(
-        "\
+    let start = async {
+        let gateway = Gateway::bind(config, clock).await?;
+        let (address, admin) = (
+            gateway.address().map_err(other)?,
+            gateway.admin_address().map_err(other)?,
+        );
+        let (url, stream) = (vendor.url(), &app.stream);
+        print(&format!(
+            "\
 This is a demonstration: the vendor in it is a stand-in, and its contacts are made up.
 
   the vendor   {url}   60 calls a minute, as documented
@@ -69,8 +70,10 @@ and its Cache-Status says so.
 
 Ctrl-C ends it.
 "
-    ))?;
-    let ended = until_signal(gateway).await;
+        ))?;
+        Ok(gateway)
+    };
+    let ended = until_signal(start).await;
     vendor.shutdown().await;
     logs.close();
     ended

@@ -118,6 +118,30 @@ async fn it_serves_until_it_is_told_to_leave_however_little_it_logs() {
 }
 
 #[tokio::test]
+async fn a_signal_during_the_start_ends_it_well() {
+    let folder = Folder::new();
+    // One that lets everybody wait.
+    let store = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", store.local_addr().unwrap());
+    let file = settings_file(
+        &folder,
+        &format!("[shared]\nurl = {url:?}\ntimeout = \"1h\"\n"),
+    );
+    let ports = [
+        ("CONTACTS_GATEWAY__LISTEN__ADDRESS", "127.0.0.1:0"),
+        ("CONTACTS_GATEWAY__ADMIN__ADDRESS", "127.0.0.1:0"),
+    ];
+    let mut program = Program::start(&["--config", &file], &ports);
+    let _asked = store.accept().await.unwrap();
+    program.signal("HUP");
+    program.signal("TERM");
+    program
+        .line("SIGTERM: leaving before anything was served")
+        .await;
+    assert_eq!(program.ended().await.code, Some(0));
+}
+
+#[tokio::test]
 async fn it_may_have_as_many_files_open_as_the_system_allows_and_says_so_where_those_are_few() {
     let world = World::new().await;
     let folder = Folder::new();
