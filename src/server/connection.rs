@@ -1,10 +1,13 @@
 //! One connection, from its first byte until either side ends it or its port closes.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::debug;
@@ -15,6 +18,9 @@ use super::answers::Answers;
 use super::http::{Ended, Http};
 use super::patience::{Awaited, Patience, Progress};
 use crate::telemetry::metrics::Metrics;
+
+/// Who acknowledges nothing for so long, though it was sent something or asked whether it is there, has gone.
+const VANISHED: Duration = Duration::from_secs(120);
 
 /// What a connection's bytes and its requests tell each other.
 #[derive(Debug, Default)]
@@ -29,7 +35,7 @@ pub(super) fn serve(
     stream: TcpStream,
     place: OwnedSemaphorePermit,
 ) -> impl Future<Output = ()> + Send + use<> {
-    if let Err(error) = stream.set_nodelay(true) {
+    if let Err(error) = prepare(&stream) {
         debug!(%error, "a connection was gone before it began");
     }
     let (closing, metrics) = (port.closing.clone(), &port.metrics);
@@ -85,9 +91,43 @@ pub(super) fn serve(
     }
 }
 
+/// Answers go out at once. And who has vanished without a word, or takes nothing any more, does not keep a place for ever.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let stream = SockRef::from(stream);
+    let asked = TcpKeepalive::new().with_time(VANISHED / 2);
+    let asked = asked.with_interval(VANISHED / 8).with_retries(4);
+    stream.set_tcp_keepalive(&asked)?;
+    #[cfg(target_os = "linux")]
+    stream.set_tcp_user_timeout(Some(VANISHED))?;
+    Ok(())
+}
+
 /// That a connection broke is the other side's affair, and seldom news.
 fn note(ended: Ended) {
     if let Err(error) = ended {
         debug!(error, "a connection broke");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_vanishes_is_given_up_after_two_minutes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let caller = TcpStream::connect(listener.local_addr().unwrap());
+        let (accepted, _caller) = tokio::join!(listener.accept(), caller);
+        let (stream, _) = accepted.unwrap();
+        prepare(&stream).unwrap();
+        let socket = SockRef::from(&stream);
+        let asked =
+            socket.tcp_keepalive_interval().unwrap() * socket.tcp_keepalive_retries().unwrap();
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap() + asked, VANISHED);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(VANISHED));
     }
 }
