@@ -140,7 +140,7 @@ impl Cli {
             let gateway = Gateway::bind(config, clock).await?;
             Ok(gateway.following(sources, Some(logs.clone()))?)
         };
-        let ended = block_on(until_signal(start));
+        let ended = block_on(until_signal(Box::pin(start)));
         logs.close();
         ended
     }

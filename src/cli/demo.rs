@@ -73,7 +73,7 @@ Ctrl-C ends it.
         ))?;
         Ok(gateway)
     };
-    let ended = until_signal(start).await;
+    let ended = until_signal(Box::pin(start)).await;
     vendor.shutdown().await;
     logs.close();
     ended
