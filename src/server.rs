@@ -128,7 +128,7 @@ impl Gateway {
         // Up to this age a page would have been served at once to whoever is turned away.
         let penalty = config.cache.usable_for;
         let allowance = config.allowance.clone();
-        let store = Store::new(&config.cache, metrics.clone());
+        let store = Store::new(&config.cache, metrics.clone(), clock.clone());
         let forgets = {
             let store = store.clone();
             Box::new(move |meant: &dyn Fn(&ListKey) -> bool| store.forget_those(meant))

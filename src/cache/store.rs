@@ -13,6 +13,7 @@ use moka::notification::RemovalCause;
 use moka::sync::Cache;
 
 use super::Settings;
+use crate::clock::Clock;
 use crate::contacts::{Forget, Forwarded, ListKey, Page, PageKey, Shapes};
 use crate::telemetry::metrics::Metrics;
 
@@ -29,6 +30,7 @@ use shelf::Shelf;
 pub struct Store {
     pages: Cache<PageKey, Kept, foldhash::quality::RandomState>,
     settings: Arc<ArcSwap<Settings>>,
+    clock: Clock,
     /// Those of the pages' fields.
     pub shapes: Arc<Shapes>,
     shelves: Arc<Mutex<Shelves>>,
@@ -52,7 +54,7 @@ pub struct Ticket {
 
 impl Store {
     /// An empty store that holds `max_bytes` of whole entries.
-    pub fn new(settings: &Settings, metrics: Arc<Metrics>) -> Self {
+    pub fn new(settings: &Settings, metrics: Arc<Metrics>, clock: Clock) -> Self {
         let settings = Arc::new(ArcSwap::from_pointee(settings.clone()));
         let dropped = Arc::<Mutex<Vec<PageKey>>>::default();
         let drops = Arc::clone(&dropped);
@@ -74,6 +76,7 @@ impl Store {
         Self {
             pages,
             settings,
+            clock,
             shapes: Arc::default(),
             shelves: Arc::default(),
             dropped,
@@ -95,7 +98,13 @@ impl Store {
 
     /// What is in memory for a request with these fields.
     pub fn entry(&self, key: &PageKey, sent: &Forwarded) -> Option<Arc<Entry>> {
-        self.pages.get(key)?.for_request(sent)
+        let kept = self.pages.get(key)?;
+        // moka keeps the pages of a key for as long as the last of them is of use.
+        kept.for_request(sent, |entry| self.is_of_use(entry))
+    }
+
+    fn is_of_use(&self, entry: &Entry) -> bool {
+        !left(entry, &self.settings.load(), self.clock.now()).is_zero()
     }
 
     /// The page of this version, while it is of use, and for how much longer.
@@ -219,11 +228,14 @@ impl Ticket {
             }
             shelf.put(key);
             let before = self.store.pages.get(key);
-            let mut those = before.iter().flat_map(|kept| kept.iter());
-            if those.any(|one| one.selection.admits(sent) && one.version > entry.version) {
+            let those = before.iter().flat_map(|kept| kept.iter());
+            let those = those.filter(|one| self.store.is_of_use(one));
+            let is_newer =
+                |one: &Arc<Entry>| one.selection.admits(sent) && one.version > entry.version;
+            if those.clone().any(is_newer) {
                 return true;
             }
-            let others = before.iter().flat_map(|kept| kept.iter()).filter(|other| {
+            let others = those.filter(|other| {
                 let replaced = old.is_some_and(|old| Arc::ptr_eq(old, other));
                 !replaced && !other.selection.admits(sent)
             });

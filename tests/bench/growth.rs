@@ -96,7 +96,7 @@ impl World {
             negative_for: Duration::from_secs(10),
         };
         let mut world = Self {
-            store: Store::new(&settings, Metrics::new().expect("metrics")),
+            store: Store::new(&settings, Metrics::new().expect("metrics"), Clock::system()),
             lists: pages / PAGES,
             ledger: Ledger::default(),
             rules: Rules {

@@ -15,10 +15,11 @@ use http::{HeaderValue, StatusCode};
 
 use crate::support::{World, answering};
 
-/// The default `cache.fresh_for`, `usable_for` and `stale_if_error`.
+/// The default `cache.fresh_for`, `usable_for`, `stale_if_error` and `negative_for`.
 const FRESH: u64 = 60;
 const USABLE: u64 = 3_600;
 const IF_ERROR: u64 = 86_400;
+const NEGATIVE: u64 = 10;
 
 const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)

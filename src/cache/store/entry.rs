@@ -104,12 +104,20 @@ pub(super) enum Kept {
 }
 
 impl Kept {
-    /// The one for a request with these fields.
-    pub(super) fn for_request(self, sent: &Forwarded) -> Option<Arc<Entry>> {
+    /// The one for a request with these fields. Of several it is one that is still of use: a newer one, which may be for
+    /// more requests, does not hide an older one for longer than it lasts itself.
+    pub(super) fn for_request(
+        self,
+        sent: &Forwarded,
+        is_of_use: impl Fn(&Entry) -> bool,
+    ) -> Option<Arc<Entry>> {
         let admits = |entry: &Arc<Entry>| entry.selection.admits(sent);
         match self {
             Self::One(entry) => Some(entry).filter(admits),
-            Self::Several(entries) => entries.iter().find(|entry| admits(entry)).cloned(),
+            Self::Several(entries) => {
+                let mut those = entries.iter();
+                those.find(|one| is_of_use(one) && admits(one)).cloned()
+            }
         }
     }
 

@@ -110,7 +110,7 @@ fn entry(page: &Page, sent: &Forwarded) -> Arc<Entry> {
 #[test]
 fn pages_are_kept_for_as_long_as_changed_settings_say() {
     let mut settings = rules().settings.clone();
-    let store = Store::new(&settings, Metrics::new().unwrap());
+    let store = Store::new(&settings, Metrics::new().unwrap(), Clock::system());
     let of_an_age = |list: &str, hours: u64| {
         let mut page = page(list, &[]);
         page.initial_age = Duration::from_secs(hours * 3_600);
@@ -189,7 +189,7 @@ impl Both {
             ..rules().settings.clone()
         };
         Self {
-            store: Store::new(&settings, Metrics::new().unwrap()),
+            store: Store::new(&settings, Metrics::new().unwrap(), Clock::system()),
             roomy,
             pages: HashMap::default(),
             tickets: Vec::new(),
@@ -272,6 +272,7 @@ impl Both {
         kept.retain(|held| {
             held.tenant.is_some_and(|tenant| tenant != what.tenant)
                 && old.as_ref() != Some(&held.text)
+                && !held.gone
         });
         let held = Held {
             tenant: what.varies.then_some(what.tenant),
@@ -318,7 +319,7 @@ impl Both {
             let found = [found(0), found(1)];
             let kept = self.pages.get(&key).map_or(&[][..], Vec::as_slice);
             let held = |tenant| {
-                let mut held = kept.iter();
+                let mut held = kept.iter().filter(|held| !held.gone);
                 let held = held.find(|held| held.tenant.is_none_or(|whose| whose == tenant));
                 held.map(|held| held.text.clone())
             };

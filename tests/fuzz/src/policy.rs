@@ -9,6 +9,7 @@ use bytes::Bytes;
 use contacts_gateway::cache::policy::{Kind, Limits, Rules, Verdict, limits, verdict, withheld};
 use contacts_gateway::cache::store::{Entry, Store};
 use contacts_gateway::cache::{self, Answer, How, Served};
+use contacts_gateway::clock::Clock;
 use contacts_gateway::contacts::control::{Directives, cache_control};
 use contacts_gateway::contacts::{Ask, Page, SharedPage};
 use contacts_gateway::telemetry::metrics::Metrics;
@@ -152,7 +153,7 @@ fn is_kept_for_its_own_request(
 ) {
     static STORE: LazyLock<Store> = LazyLock::new(|| {
         let settings = default_rules(Kind::Vendor).settings;
-        Store::new(&settings, Metrics::new().expect("metrics"))
+        Store::new(&settings, Metrics::new().expect("metrics"), Clock::system())
     });
     let (asked, _) = asked_for(page, fields.clone());
     let Some(Ask::Read(read)) = asked else {

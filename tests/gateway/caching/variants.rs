@@ -3,8 +3,8 @@
 use contacts_gateway::vendor::Behaviour;
 use http::{Method, StatusCode};
 
-use super::{FRESH, USABLE, failing, secs, telling, with};
-use crate::support::{Answer, World, path};
+use super::{FRESH, NEGATIVE, USABLE, failing, secs, telling, with};
+use crate::support::{Answer, World, answering, path};
 
 const FORWARD: &str = "[upstream]\nforward_headers = [\"X-Tenant\", \"Accept-Language\"]";
 
@@ -188,4 +188,18 @@ async fn a_variant_is_asked_about_by_its_own_tag() {
         let asked = world.vendor.requests().pop().unwrap();
         assert_eq!(asked.headers["if-none-match"], tag);
     }
+}
+
+#[tokio::test]
+async fn a_no_to_one_hides_the_page_of_another_for_no_longer_than_it_holds() {
+    let world = filled(&["blue"]).await;
+    world.vendor.behave(answering(StatusCode::BAD_REQUEST));
+    assert_eq!(of(&world, "green").await.status, 400);
+    assert_eq!(of(&world, "blue").await.status, 400, "it was said to all");
+    world.hand.forward(secs(NEGATIVE));
+    world.vendor.behave(failing());
+    assert_eq!(of(&world, "blue").await.cache_status(), "hit; ttl=50");
+    of(&world, "green").await.is_problem(502, "upstream-failed");
+    assert_eq!(whose(&world, "blue").await, "blue");
+    assert_eq!(world.vendor.calls(), 3);
 }

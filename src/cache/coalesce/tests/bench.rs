@@ -38,7 +38,8 @@ pub(super) type Lands = Result<Page, Error>;
 
 impl Bench {
     pub(super) fn new() -> Self {
-        let store = Store::new(&rules().settings, Metrics::new().unwrap());
+        let clock = Clock::system();
+        let store = Store::new(&rules().settings, Metrics::new().unwrap(), clock.clone());
         let (tasks, calls) = (TaskTracker::new(), Calls::default());
         let made = calls.clone();
         let below = service_fn(move |_: Fetch| {
@@ -46,7 +47,6 @@ impl Bench {
             made.lock().unwrap().push(Some(land));
             async move { landing.await.expect("a test that wants this panic") }
         });
-        let clock = Clock::system();
         let ways = Ways::default();
         ways.turn(Way {
             rules: rules(),
