@@ -154,7 +154,8 @@ where
         self.hit(read, entry, limits, age)
     }
 
-    /// Looks for what other replicas have, and waits for a fetch where that will not do. If it fails, the old page will do for as long as the policy says.
+    /// Looks for what other replicas have, and waits for a fetch where that will not do. If it fails, a page that is there by
+    /// then will do, or the old one, for as long as the policy says.
     async fn fetch(self, read: Read, mut old: Option<Arc<Entry>>) -> Result<Answer, Error> {
         if let Some(found) = self.fetches.look(&read, old.as_ref()).await {
             let age = found.page.age(self.memory.clock.now());
@@ -187,11 +188,17 @@ where
             Ok(_) => "",
             Err(failure) => failure.name(),
         };
-        if let Some(old) = old.filter(|_| !failure.is_empty()) {
-            let age = old.page.age(now);
-            if age < self.limits(&old).if_error {
+        if !failure.is_empty() {
+            // Meanwhile another fetch may have brought a page that is for this caller too.
+            let there = self.memory.store.entry(&read.key, &read.forwarded);
+            let mut those = [there, old].into_iter().flatten();
+            let will_do = those.find_map(|page| {
+                let age = page.page.age(now);
+                (age < self.limits(&page).if_error).then_some((page, age))
+            });
+            if let Some((page, age)) = will_do {
                 traces::note("contacts_gateway.stale_after", || failure);
-                return Ok(self.answer(old.into(), age, How::OldAfter(failure), ReadBy::Stale));
+                return Ok(self.answer(page.into(), age, How::OldAfter(failure), ReadBy::Stale));
             }
         }
         let Fetched {

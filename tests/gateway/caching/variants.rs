@@ -4,7 +4,7 @@ use contacts_gateway::vendor::Behaviour;
 use http::{Method, StatusCode};
 
 use super::{FRESH, NEGATIVE, USABLE, failing, secs, telling, with};
-use crate::support::{Answer, World, answering, path};
+use crate::support::{Answer, World, answering, eventually, path};
 
 const FORWARD: &str = "[upstream]\nforward_headers = [\"X-Tenant\", \"Accept-Language\"]";
 
@@ -202,4 +202,24 @@ async fn a_no_to_one_hides_the_page_of_another_for_no_longer_than_it_holds() {
     of(&world, "green").await.is_problem(502, "upstream-failed");
     assert_eq!(whose(&world, "blue").await, "blue");
     assert_eq!(world.vendor.calls(), 3);
+}
+
+#[tokio::test]
+async fn who_waited_in_vain_gets_the_page_that_came_meanwhile() {
+    let world = World::with(FORWARD).await;
+    world.vendor.behave(Behaviour {
+        // Longer than a busy machine takes for a request.
+        delay: secs(2),
+        ..failing()
+    });
+    let another = async {
+        let begun = async || (world.vendor.calls() == 1).then_some(());
+        eventually("the call begins", begun).await;
+        world.vendor.behave(telling("all"));
+        of(&world, "green").await
+    };
+    let (waited, _) = tokio::join!(of(&world, "blue"), another);
+    assert_eq!(waited.cache_status(), "fwd=stale; detail=upstream-failed");
+    assert_eq!(waited.json()["message"], "all");
+    assert_eq!(world.vendor.calls(), 2);
 }
