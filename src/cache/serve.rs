@@ -171,12 +171,17 @@ where
         if read.directives.only_if_cached {
             return Err(Error::NotCached);
         }
-        let fwd = if old.is_some() { "stale" } else { "uri-miss" };
-        // Whether it is the caller's wish alone that costs a call.
-        let insisted = old.as_ref().is_some_and(|old| {
-            let age = old.page.age(self.memory.clock.now());
+        // The second: whether it is the caller's wish alone that costs a call.
+        let (fwd, insisted) = old.as_ref().map_or(("uri-miss", false), |old| {
+            let (age, limits) = (old.page.age(self.memory.clock.now()), self.limits(old));
+            // RFC 9211 section 2.2: a page that is no longer fresh is reason enough by itself.
+            let fwd = match age < limits.fresh {
+                true => "request",
+                false => "stale",
+            };
             let sparing = read.directives.sparing();
-            policy::verdict(age, &self.limits(old), &sparing) != Verdict::Fetch
+            let insisted = policy::verdict(age, &limits, &sparing) != Verdict::Fetch;
+            (fwd, insisted)
         });
         let wanted = Wanted::of(&read, Reason::Miss, old.clone());
         let fetched = self.inner.clone().oneshot(wanted).await;

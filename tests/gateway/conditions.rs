@@ -212,6 +212,23 @@ async fn a_caller_who_may_refresh_gets_a_page_as_young_as_asked_for() {
 }
 
 #[tokio::test]
+async fn only_of_a_page_that_was_fresh_is_the_callers_wish_told_as_the_reason() {
+    let world = World::new().await;
+    world.get("cl-n6-a").await;
+    for (later, asked, fwd) in [
+        (59, "no-cache", "request"),
+        (59, "max-age=0", "request"),
+        (1, "min-fresh=61", "request"),
+        (60, "no-cache", "stale"),
+    ] {
+        world.hand.forward(Duration::from_secs(later));
+        let answer = asking(&world, "cl-n6-a", asked).await;
+        let want = format!("fwd={fwd}; fwd-status=200; stored");
+        assert_eq!(answer.cache_status(), want, "{asked}");
+    }
+}
+
+#[tokio::test]
 async fn a_caller_who_insists_gets_the_page_marked_where_the_fetch_fails() {
     let world = World::new().await;
     let first = world.get("cl-n6-a").await;
