@@ -48,7 +48,8 @@ pub struct Settings {
     #[serde(with = "setting::size")]
     #[schemars(with = "setting::SizeText")]
     pub max_body: u64,
-    /// Header fields of the caller's that are sent on to the vendor.
+    /// Header fields of the caller's that are sent on to the vendor. A request with one of more than 1,024 bytes, in all its
+    /// lines, is refused (8,192 of `Authorization`).
     pub forward_headers: Vec<setting::ForwardedHeader>,
     /// Query parameters, beside accountId, skip and limit, that callers may send: part of the key and sent on.
     pub extra_query: Vec<setting::ExtraParameter>,

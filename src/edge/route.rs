@@ -1,15 +1,16 @@
 //! From here inwards a request is an ask and no longer HTTP: every rule for requests is kept here, or broken here.
 //!
 //! What it refuses: hosts that are not ours, paths and methods that are not the vendor's, bodies, ids that are none,
-//! an account that is missing or contradicts itself, parameters that nobody allowed, what the caller has no right to,
+//! an account that is missing or contradicts itself, parameters that nobody allowed, fields that are too long to be sent
+//! on, what the caller has no right to,
 //! streams without credentials. What it lets through is complete: nothing below looks at the request again.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::HOST;
-use http::{HeaderMap, Method, Request, Response, Version};
+use http::header::{AUTHORIZATION, HOST};
+use http::{HeaderMap, HeaderName, Method, Request, Response, Version};
 use tower::{Layer, Service, layer};
 
 use super::failure::{About, Failure};
@@ -22,6 +23,7 @@ use super::{Attempt, Body, Rung};
 use crate::contacts::control::Directives;
 use crate::contacts::{AccountId, Ask, Forwarded, ListKey, PageKey, Reach, Read, StreamId, cut};
 use crate::error::Error;
+use crate::setting::ForwardedHeader;
 use crate::{edge, upstream};
 
 /// The rung.
@@ -58,7 +60,7 @@ pub struct Route<S> {
 struct Rules {
     streams: Reach<StreamId>,
     hosts: Vec<String>,
-    forward_headers: Vec<crate::setting::ForwardedHeader>,
+    forward_headers: Vec<ForwardedHeader>,
     extra_query: Vec<crate::setting::ExtraParameter>,
 }
 
@@ -146,7 +148,7 @@ impl Rules {
                 limit: query.limit,
                 extra: query.extra,
             },
-            forwarded: self.forwarded(headers),
+            forwarded: self.forwarded(headers)?,
             directives: match caller.identity.may_refresh {
                 true => directives,
                 false => directives.sparing(),
@@ -254,15 +256,36 @@ impl Rules {
         Ok(found)
     }
 
-    fn forwarded(&self, headers: &HeaderMap) -> Forwarded {
+    fn forwarded(&self, headers: &HeaderMap) -> Result<Forwarded, Error> {
         self.forward_headers
             .iter()
+            .map(ForwardedHeader::name)
             .flat_map(|name| {
-                let values = headers.get_all(name.name()).iter();
-                values.map(|value| (name.name().clone(), value.clone()))
+                let mut room = longest(name);
+                let values = headers.get_all(name).iter();
+                values.map(move |value| {
+                    room = room
+                        .checked_sub(value.len())
+                        .ok_or_else(|| too_long(name))?;
+                    Ok((name.clone(), value.clone()))
+                })
             })
             .collect()
     }
+}
+
+/// How many bytes a field may have that is sent on, in all its lines. It is a part of what names the page: for as long as
+/// somebody wants that it stays in memory, and every look-up of a page that varies compares it.
+fn longest(name: &HeaderName) -> usize {
+    // Of what is sent on credentials alone are longer in earnest.
+    if *name == AUTHORIZATION { 8192 } else { 1024 }
+}
+
+fn too_long(name: &HeaderName) -> Error {
+    let most = longest(name);
+    Error::BadRequest(
+        format!("the header {name} is longer than {most} bytes: send less, or leave it out").into(),
+    )
 }
 
 fn name_of(parameter: &str) -> &str {

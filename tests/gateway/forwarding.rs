@@ -93,3 +93,48 @@ async fn only_the_fields_that_the_settings_name_are_sent_on() {
     assert_eq!(languages, ["de", "en;q=0.5"]);
     assert_eq!(seen.headers["x-tenant"], "blue");
 }
+
+#[tokio::test]
+async fn a_field_that_is_sent_on_has_a_length_and_whoever_exceeds_it_is_told_which_one() {
+    let settings = "[upstream]\nforward_headers = [\"Accept-Language\", \"X-Tenant\", \"Authorization\"]\n\
+                    accept_any_body = true";
+    let world = World::with(settings).await;
+    let text = |length: usize| "x".repeat(length);
+    let (half, most, credentials) = (text(512), text(1024), text(8192));
+    let (half, most, credentials) = (half.as_str(), most.as_str(), credentials.as_str());
+    let more = [most, "y"].concat();
+    for (n, (fields, too_long)) in [
+        (&[("x-tenant", most)][..], ""),
+        (&[("x-tenant", most), ("accept-language", most)], ""),
+        (&[("x-tenant", half), ("x-tenant", half)], ""),
+        (&[("authorization", credentials)], ""),
+        (&[("x-other", credentials)], ""),
+        (&[("x-tenant", &more)], "x-tenant"),
+        (&[("x-tenant", most), ("x-tenant", "z")], "x-tenant"),
+        (
+            &[("x-tenant", "a"), ("accept-language", &more)],
+            "accept-language",
+        ),
+        (
+            &[("authorization", &[credentials, "y"].concat())],
+            "authorization",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let answer = world.get_with(&format!("cl-n6-{n}"), fields).await;
+        if too_long.is_empty() {
+            assert_eq!(answer.status, 200, "{n}");
+            continue;
+        }
+        answer.is_problem(400, "bad-request");
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(
+            detail.contains(&format!("the header {too_long} ")),
+            "{detail}"
+        );
+        assert!(!detail.contains("xx"), "{detail}");
+    }
+    assert_eq!(world.vendor.calls(), 5);
+}
