@@ -149,7 +149,7 @@ where
         age: Duration,
     ) -> Answer {
         if entry.debt.want() {
-            self.fetches.refresh(read, &entry);
+            self.fetches.refresh(&lasting(read), &entry);
         }
         self.hit(read, entry, limits, age)
     }
@@ -183,7 +183,7 @@ where
             let insisted = policy::verdict(age, &limits, &sparing) != Verdict::Fetch;
             (fwd, insisted)
         });
-        let wanted = Wanted::of(&read, Reason::Miss, old.clone());
+        let wanted = Wanted::of(&lasting(&read), Reason::Miss, old.clone());
         let fetched = self.inner.clone().oneshot(wanted).await;
         let fetched = fetched.map_err(Error::from_tower);
         let now = self.memory.clock.now();
@@ -234,6 +234,14 @@ where
         traces::note("cache.result", || by.name());
         traces::note("contacts_gateway.served_age", || age.as_secs_f64());
         Answer::Page(Served { page, age, how })
+    }
+}
+
+/// What is wanted may be wanted for longer than the request is there.
+fn lasting(read: &Read) -> Read {
+    Read {
+        forwarded: read.forwarded.kept(),
+        ..read.clone()
     }
 }
 

@@ -218,6 +218,20 @@ impl PageKey {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Forwarded(Option<Arc<[(HeaderName, HeaderValue)]>>);
 
+impl Forwarded {
+    /// The same, to be held for longer than the request. As values came they are parts of what was read off a connection, all
+    /// of which stays for as long as they do.
+    pub fn kept(&self) -> Self {
+        let kept = |(name, value): &(HeaderName, HeaderValue)| {
+            let copy = HeaderValue::from_bytes(value.as_bytes());
+            let mut copy = copy.unwrap_or_else(|_| value.clone());
+            copy.set_sensitive(value.is_sensitive());
+            (name.clone(), copy)
+        };
+        self.iter().map(kept).collect()
+    }
+}
+
 impl Deref for Forwarded {
     type Target = [(HeaderName, HeaderValue)];
 
@@ -271,6 +285,8 @@ pub struct Read {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     /// A key for tests, told apart by its list.
@@ -302,6 +318,22 @@ pub(crate) mod tests {
             all.target(),
             "/campaign/api/v2/public/st-1/campaign/contactList/cl-1/getAllContacts?accountId=67777ce93e25326494e90000&skip=50&limit=10&lang=de"
         );
+    }
+
+    #[test]
+    fn what_is_sent_on_is_kept_without_what_it_came_with() {
+        let head = Bytes::from(b"x-tenant: blue".to_vec());
+        let mut value = HeaderValue::from_maybe_shared(head.slice(10..)).unwrap();
+        value.set_sensitive(true);
+        let name = HeaderName::from_static("x-tenant");
+        let sent: Forwarded = [(name, value)].into_iter().collect();
+        let kept = sent.kept();
+        assert_eq!(kept, sent);
+        assert!(kept[0].1.is_sensitive());
+        assert!(!head.is_unique());
+        drop(sent);
+        assert!(head.is_unique());
+        assert_eq!(Forwarded::default().kept().0, None);
     }
 
     #[test]

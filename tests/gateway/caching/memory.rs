@@ -59,6 +59,49 @@ async fn thousands_of_empty_pages_leave_memory_within_max_bytes() {
     flood.leaves_memory_within_max_bytes().await;
 }
 
+#[tokio::test]
+async fn of_who_is_turned_away_what_is_sent_on_is_kept_and_not_the_whole_head() {
+    if !Path::new("/proc/self/status").exists() {
+        left_out("/proc");
+        return;
+    }
+    let settings = "[upstream]\nforward_headers = [\"X-Tenant\"]\n\
+                    [allowance]\ncalls = 1\nreserve = 0\nqueue_deadline = \"0s\"\nwindow = \"1h\"\n";
+    let vendor = Vendor::start(vendor::Settings::default()).unwrap();
+    let gateway = Serving::before(&vendor.url(), settings).await;
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let pad = "x".repeat(MIB as usize / 8);
+    let ask = async |page: u64| {
+        let request = Request::builder()
+            .uri(format!(
+                "http://{}{}",
+                gateway.callers,
+                path(&format!("cl-n6-{page}"))
+            ))
+            .header("x-tenant", "blue")
+            .header("x-pad", &pad);
+        let request = request.body(Full::default()).unwrap();
+        let answer = client.request(request).await.unwrap();
+        let _ = answer.into_body().collect().await.unwrap();
+    };
+    ask(0).await;
+    let before = gateway.program.resident();
+    for page in 1..=400 {
+        ask(page).await;
+    }
+    let status = gateway.operate(Method::GET, "/status").await.json();
+    let accounts = status["accounts"].as_object().unwrap();
+    let wanted = accounts
+        .values()
+        .map(|account| account["wanted"].as_u64().unwrap());
+    assert!(wanted.sum::<u64>() >= 400, "{status}");
+    let more = gateway.program.resident() - before;
+    assert!(
+        more < 10 * MIB,
+        "{more} bytes for what 50 MiB of heads said"
+    );
+}
+
 impl Flood {
     /// Passes the pages through the real program and looks at its memory all the while.
     async fn leaves_memory_within_max_bytes(self) {
