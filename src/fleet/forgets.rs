@@ -10,6 +10,7 @@
 use std::collections::{HashMap, HashSet};
 
 use redis::cmd;
+use tokio_util::task::TaskTracker;
 
 use super::names::Names;
 use super::script::{Reply, arguments};
@@ -73,10 +74,12 @@ impl Known {
 impl Fleet {
     /// Has the other replicas forget. Tells how many pages the store had of one list of one account.
     pub async fn forget(&self, what: &Forget) -> u64 {
-        match &self.0 {
-            Some(member) => member.shared.forget(what).await,
-            None => 0,
-        }
+        let Some(member) = &self.0 else { return 0 };
+        let (shared, named) = (member.shared.clone(), member.shared.has_forgotten(what));
+        let list = what.one_list();
+        // A task of its own: whoever asked may hang up, and the others are to forget all the same.
+        let telling = async move { shared.has_others_forget(named, list).await };
+        TaskTracker::new().spawn(telling).await.unwrap_or(0)
     }
 }
 
@@ -91,15 +94,17 @@ impl Shared {
         self.known().horizon(&parts(&self.names, list))
     }
 
-    async fn forget(&self, what: &Forget) -> u64 {
+    /// At once for what this replica takes from the store, whether the store hears of it or not.
+    fn has_forgotten(&self, what: &Forget) -> What {
         let named = named(&self.names, what);
-        // At once for what this replica takes from the store, whether the store hears of it or not.
         let now = self.micros(self.clock.now());
-        {
-            let mut known = self.known();
-            let number = now.max(known.heard + 1);
-            known.note(named.clone(), number);
-        }
+        let mut known = self.known();
+        let number = now.max(known.heard + 1);
+        known.note(named.clone(), number);
+        named
+    }
+
+    async fn has_others_forget(&self, named: What, list: Option<ListKey>) -> u64 {
         let told = match self.live() {
             Some(()) => self.tell(&named).await,
             None => Err(Away),
@@ -107,7 +112,7 @@ impl Shared {
         if told.is_err() {
             self.known().untold.push(named);
         }
-        match what.one_list() {
+        match list {
             Some(list) => self.drop_pages(&list).await.unwrap_or(0),
             None => 0,
         }

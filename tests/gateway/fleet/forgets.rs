@@ -2,6 +2,7 @@
 
 use super::pages::{page_keys, stored};
 use super::*;
+use crate::support::connection::{Connection, request};
 
 pub(super) async fn purge(replica: &Running, list: &str) -> u64 {
     let purge = Method::from_bytes(b"PURGE").unwrap();
@@ -122,6 +123,43 @@ async fn a_purge_while_the_store_is_away_is_everybodys_once_it_is_back_though_it
     })
     .await;
     assert_eq!(call_of(&replicas.get(1, "cl-n6-a").await), 2);
+}
+
+#[tokio::test]
+async fn a_purge_whose_caller_hangs_up_while_the_store_stalls_is_everybodys() {
+    let Some(redis) = Redis::start() else { return };
+    let replicas = Replicas::start(2, &redis.shared()).await;
+    replicas.see(2).await;
+    for n in 0..2 {
+        replicas.get(n, "cl-n6-a").await;
+        stored(&redis, 1).await;
+    }
+    let [one, other] = &replicas.all[..] else {
+        unreachable!()
+    };
+    redis.signal("STOP");
+    let mut caller = Connection::to(&one.url).await;
+    caller
+        .send(request("cl-n6-a").replace("GET", "PURGE"))
+        .await;
+    eventually("it has begun", async || {
+        (one.parts.store.holds().0 == 0).then_some(())
+    })
+    .await;
+    drop(caller);
+    eventually("nobody waits for it", async || {
+        (one.metric("http_server_active_requests").await == 0.0).then_some(())
+    })
+    .await;
+    redis.signal("CONT");
+    eventually("the other forgets", async || {
+        (other.parts.store.holds().0 == 0).then_some(())
+    })
+    .await;
+    eventually("it does not stay in the store", async || {
+        page_keys(&redis).is_empty().then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
