@@ -1,5 +1,6 @@
 //! The subcommands, a function each.
 
+use std::cell::OnceCell;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -93,10 +94,11 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         // redis and others build TLS set-ups of their own and take the process's default.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let log = Log::default();
         let ended = match self.command.as_ref().unwrap_or(&Command::Serve) {
-            Command::Serve => self.serve(),
+            Command::Serve => self.serve(&log),
             Command::Check => self.check(),
-            Command::Demo => self.demo(),
+            Command::Demo => self.demo(&log),
             Command::Vendor {
                 address,
                 calls,
@@ -128,21 +130,19 @@ impl Cli {
         settings(&self.sources())
     }
 
-    fn serve(&self) -> Result<(), Failure> {
+    fn serve(&self, log: &Log) -> Result<(), Failure> {
         let sources = self.sources();
         let config = settings(&sources)?;
         let clock = Clock::system();
-        let logs = log(&config, &clock)?;
+        let logs = log.start(&config, &clock)?;
         raise_limit_of_files(config.listen.max_connections);
         let start = async {
             // Until it is served nothing has to come of this, but it is not to end the process.
             let _hangups = signal(SignalKind::hangup()).map_err(other)?;
             let gateway = Gateway::bind(config, clock).await?;
-            Ok(gateway.following(sources, Some(logs.clone()))?)
+            Ok(gateway.following(sources, Some(logs))?)
         };
-        let ended = block_on(until_signal(Box::pin(start)));
-        logs.close();
-        ended
+        block_on(until_signal(Box::pin(start)))
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -158,8 +158,8 @@ impl Cli {
         print(&shown)
     }
 
-    fn demo(&self) -> Result<(), Failure> {
-        block_on(demo::run(self.config.as_deref()))
+    fn demo(&self, log: &Log) -> Result<(), Failure> {
+        block_on(demo::run(self.config.as_deref(), log))
     }
 
     fn health(&self) -> Result<(), Failure> {
@@ -215,9 +215,25 @@ fn raise_limit_of_files(connections: NonZeroUsize) {
     }
 }
 
-fn log(config: &Config, clock: &Clock) -> Result<Logs, Failure> {
-    let clock = clock.clone();
-    telemetry::start(&config.telemetry, Arc::new(move || clock.both())).map_err(other)
+/// The log, once there is one. However the program ends, by a defect too, its last lines come out.
+#[derive(Default)]
+struct Log(OnceCell<Logs>);
+
+impl Log {
+    fn start(&self, config: &Config, clock: &Clock) -> Result<Logs, Failure> {
+        let clock = clock.clone();
+        let now = Arc::new(move || clock.both());
+        let logs = telemetry::start(&config.telemetry, now).map_err(other)?;
+        Ok(self.0.get_or_init(|| logs).clone())
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if let Some(logs) = self.0.get() {
+            logs.close();
+        }
+    }
 }
 
 fn settings(sources: &Sources) -> Result<Config, Failure> {

@@ -64,7 +64,7 @@ pub enum LogFormat {
 pub type Now = Arc<dyn Fn() -> (Instant, SystemTime) + Send + Sync>;
 
 /// Starts logging to standard error, which leaves standard output to what a subcommand prints. From here on a panic is
-/// an event too.
+/// an event too. What logs waits for nobody, so the program has to call [`Logs::close`] before it ends.
 ///
 /// # Errors
 /// Logging was started before, or there can be no further thread.

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use super::{Failure, log, other, print, until_signal};
+use super::{Failure, Log, other, print, until_signal};
 use crate::clock::Clock;
 use crate::config::{Config, environment};
 use crate::server::Gateway;
 use crate::vendor::{self, Vendor};
 
 /// Runs until a signal comes.
-pub(super) async fn run(file: Option<&Path>) -> Result<(), Failure> {
+pub(super) async fn run(file: Option<&Path>, log: &Log) -> Result<(), Failure> {
     let (settings, app) = vendor::Settings::demo().map_err(other)?;
     let vendor = Vendor::start(settings).map_err(other)?;
     let drawer = Drawer::new().map_err(other)?;
@@ -46,7 +46,7 @@ pub(super) async fn run(file: Option<&Path>) -> Result<(), Failure> {
     let config = Config::load(file, all.into_iter())
         .map_err(|mistakes| Failure::Settings(mistakes.to_string()))?;
     let clock = Clock::system();
-    let logs = log(&config, &clock)?;
+    log.start(&config, &clock)?;
 
     let start = async {
         let gateway = Gateway::bind(config, clock).await?;
@@ -75,7 +75,6 @@ Ctrl-C ends it.
     };
     let ended = until_signal(Box::pin(start)).await;
     vendor.shutdown().await;
-    logs.close();
     ended
 }
 

@@ -1,16 +1,17 @@
-//! Hides how events become lines: which are written, how they look, and how those are counted that are not.
+//! Hides how events become lines: which are written, how they look, who writes them, and how those are counted that are not.
 
 use std::fmt::Debug;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
-use tracing::{Event, Metadata, Subscriber, callsite};
+use tracing::{Event, Level as Severity, Metadata, Subscriber, callsite};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
@@ -19,19 +20,27 @@ use super::{Level, LogFormat, Now, Settings, traces};
 
 mod limit;
 mod line;
+mod queue;
 
 use limit::{Kinds, STRETCH};
 use line::{Format, Line};
+use queue::Queue;
 
 /// The name of events of which each is written, however many there are: those that something else keeps few. Of all
 /// others the like of which was written often enough in the last second, only the number is.
 pub const EACH: &str = "each";
+
+/// For so long the thread that writes looks for more by itself.
+const SOON: Duration = Duration::from_millis(2);
+/// How long the end of the program waits for the last lines to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// The log, for those who change it while the program runs. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Logs {
     threshold: Threshold,
     lines: Arc<Lines>,
+    writer: Thread,
 }
 
 impl Logs {
@@ -42,9 +51,12 @@ impl Logs {
         callsite::rebuild_interest_cache();
     }
 
-    /// Writes how many events were not written and have not been told of. For the end of the program.
+    /// Tells how many events were not written and have not been told of, and waits until all lines are out, or for a second
+    /// if nobody reads them. For the end of the program.
     pub fn close(&self) {
         self.lines.tell_of_what_is_over(STRETCH);
+        self.writer.unpark();
+        self.lines.queue.wait(LAST_LINES);
     }
 }
 
@@ -66,37 +78,41 @@ pub(super) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(
         began: now().0,
         now,
         kinds: Kinds::default(),
+        owing: AtomicBool::new(false),
+        queue: Queue::default(),
     });
-    let closer = {
+    let writer = {
         let lines = lines.clone();
-        let closer = thread::Builder::new().name("log".into());
-        closer.spawn(move || lines.tell_whenever_it_is_over())?
+        let writer = thread::Builder::new().name("log".into());
+        writer.spawn(move || lines.write_as_they_come())?
     };
+    let writer = writer.thread();
     let threshold = Threshold {
         least: Arc::new(AtomicU8::new(settings.log as u8)),
     };
-    let write = Writer {
+    let take = Taker {
         lines: lines.clone(),
-        closer: closer.thread().clone(),
+        writer: writer.clone(),
     };
     let logs = Logs {
         threshold: threshold.clone(),
         lines,
+        writer: writer.clone(),
     };
-    Ok((write.with_filter(threshold), logs))
+    Ok((take.with_filter(threshold), logs))
 }
 
-/// Writes an event or counts it.
+/// Has an event written or counts it.
 #[derive(Debug)]
-struct Writer {
+struct Taker {
     lines: Arc<Lines>,
-    closer: Thread,
+    writer: Thread,
 }
 
-impl<S: Subscriber> Layer<S> for Writer {
+impl<S: Subscriber> Layer<S> for Taker {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if !self.lines.take(event) {
-            self.closer.unpark();
+        if self.lines.take(event) {
+            self.writer.unpark();
         }
     }
 }
@@ -106,10 +122,13 @@ struct Lines {
     now: Now,
     began: Instant,
     kinds: Kinds,
+    /// Whether the thread that writes knows that some were counted.
+    owing: AtomicBool,
+    queue: Queue,
 }
 
 impl Lines {
-    /// Whether the event was written. If not, it was counted.
+    /// Has the event written or counts it. Whether the thread that does so has to be woken for it.
     fn take(&self, event: &Event<'_>) -> bool {
         let (now, date) = (self.now)();
         let meta = event.metadata();
@@ -120,7 +139,7 @@ impl Lines {
             self.kinds.admit(meta, &problem(), message, self.since(now))
         };
         let Some(suppressed) = suppressed else {
-            return false;
+            return !self.owing.swap(true, AcqRel);
         };
         let mut line = Line::new(self.format, date, *meta.level(), meta.target());
         event.record(&mut line);
@@ -131,8 +150,7 @@ impl Lines {
         if suppressed > 0 {
             line.plain("suppressed", suppressed);
         }
-        put(&line.end());
-        true
+        self.queue.put(&line.end(), 1 + suppressed)
     }
 
     /// A line for each kind of event that has stopped coming before there could be told how many were not written.
@@ -147,18 +165,62 @@ impl Lines {
                 line.text("problem", &kind.problem);
             }
             line.plain("suppressed", suppressed);
-            put(&line.end());
+            self.queue.put(&line.end(), suppressed);
         }
     }
 
-    fn tell_whenever_it_is_over(&self) {
+    fn write_as_they_come(&self) {
+        let mut lines = Vec::new();
         loop {
-            thread::park();
-            while self.kinds.owe() {
-                thread::sleep(STRETCH);
-                self.tell_of_what_is_over(Duration::ZERO);
+            let owing = self.still_owing();
+            if self.write(&mut lines) {
+                // More may come soon, and to be woken for each would cost those who log as much as to write it.
+                thread::park_timeout(SOON);
+            } else if self.queue.rest() {
+                match owing {
+                    true => thread::park_timeout(STRETCH),
+                    false => thread::park(),
+                }
             }
         }
+    }
+
+    /// Writes all that waits. Whether there was anything.
+    fn write(&self, lines: &mut Vec<u8>) -> bool {
+        let mut wrote = false;
+        while let Some(lost) = self.queue.take(lines) {
+            if lost > 0 {
+                lines.extend_from_slice(self.of_lost(lost).as_bytes());
+            }
+            // One at a time: where several processes write to one pipe, a piece can only be so long.
+            lines.split_inclusive(|b| *b == b'\n').for_each(write);
+            wrote = true;
+        }
+        wrote
+    }
+
+    /// Tells of what is over, and whether there is more to tell of later. If not, whoever is counted next wakes the thread.
+    fn still_owing(&self) -> bool {
+        self.tell_of_what_is_over(Duration::ZERO);
+        // Whoever finds this set was counted before, and is seen by what comes next.
+        self.owing.swap(false, AcqRel);
+        let owing = self.kinds.owe();
+        if owing {
+            self.owing.swap(true, AcqRel);
+        }
+        owing
+    }
+
+    /// Where lines are missing that found no room.
+    fn of_lost(&self, events: u64) -> String {
+        let (_, date) = (self.now)();
+        let mut line = Line::new(self.format, date, Severity::WARN, module_path!());
+        line.text(
+            "message",
+            "the log was not read for a while, and what it would have said here is lost",
+        );
+        line.plain("suppressed", events);
+        line.end()
     }
 
     fn since(&self, now: Instant) -> Duration {
@@ -172,10 +234,19 @@ impl Debug for Lines {
     }
 }
 
-/// In one piece, so that lines of several threads do not mix.
-fn put(line: &str) {
-    // There is nobody left to tell of it if this fails.
-    let _ = io::stderr().write_all(line.as_bytes());
+/// Only for the thread that writes, which may wait.
+fn write(mut line: &[u8]) {
+    const MEANWHILE: Duration = Duration::from_millis(10);
+    while !line.is_empty() {
+        match io::stderr().write(line) {
+            Ok(written @ 1..) => line = &line[written..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // Whoever shares it with us has set it so.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(MEANWHILE),
+            // There is nobody left to tell of it.
+            Ok(0) | Err(_) => return,
+        }
+    }
 }
 
 /// A field of an event's, as text; empty if it has none.

@@ -10,6 +10,8 @@ use serde_json::Value;
 use crate::support::process::{Serving, ask};
 use crate::support::{ACCOUNT, SECRET, STREAM, World, answering, path, path_of};
 
+mod unread;
+
 const SETTINGS: &str = "[telemetry]\nlog_format = \"json\"\n[allowance]\ncalls = 3000\n";
 
 /// The vendor goes by the machine's clock, as the program does.

@@ -50,17 +50,28 @@ impl Program {
         Self::with_input(command, socket.into())
     }
 
+    /// Starts it with a log that only the test reads, when it likes.
+    pub(crate) fn unread(log: OwnedFd, flags: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_contacts-gateway"));
+        command.args(flags).envs(env.iter().copied());
+        Self::with(command, Stdio::null(), log.into())
+    }
+
     /// Starts another program.
     pub(crate) fn spawn(command: Command) -> Self {
         Self::with_input(command, Stdio::null())
     }
 
-    fn with_input(mut command: Command, input: Stdio) -> Self {
+    fn with_input(command: Command, input: Stdio) -> Self {
+        Self::with(command, input, Stdio::piped())
+    }
+
+    fn with(mut command: Command, input: Stdio, log: Stdio) -> Self {
         let piped = command.stdin(input).stdout(Stdio::piped());
-        let mut child = piped.stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = piped.stderr(log).spawn().unwrap();
         Self {
             out: Stream::of(child.stdout.take().unwrap()),
-            err: Stream::of(child.stderr.take().unwrap()),
+            err: child.stderr.take().map(Stream::of).unwrap_or_default(),
             child,
         }
     }
@@ -151,6 +162,7 @@ pub(crate) struct Ended {
 }
 
 /// What a process writes, read as it comes so that it never has to wait.
+#[derive(Default)]
 struct Stream(Arc<Mutex<Vec<u8>>>, Option<JoinHandle<()>>);
 
 impl Stream {
@@ -214,9 +226,14 @@ impl Serving {
     /// A program that somebody started. It is ready when this returns.
     pub(crate) async fn started(mut program: Program) -> Self {
         let line = program.line("listen.address").await;
+        Self::of(program, &line)
+    }
+
+    /// A program that has said so in this line of its log.
+    pub(crate) fn of(program: Program, line: &str) -> Self {
         Self {
-            callers: address(&line, "listen.address"),
-            operators: address(&line, "admin.address"),
+            callers: address(line, "listen.address"),
+            operators: address(line, "admin.address"),
             program,
             _folder: None,
         }
