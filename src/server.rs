@@ -1,8 +1,9 @@
 //! Binds the two ports, gives every connection to hyper, and leaves in order when told to.
 //!
 //! The order: readiness turns 503; for `drain_delay` requests are served as before, while those who route them here learn
-//! of it, and answers tell callers to connect anew; then no connection and, a moment later, no request is taken any more,
-//! those in flight are answered, idle connections are closed; what is left after `drain_for` is cut off.
+//! of it, and answers tell callers to connect anew; then no connection is taken any more, which callers who speak HTTP/2 are
+//! told; a moment later no request is, those in flight are answered, idle connections are closed; what is left after
+//! `drain_for` is cut off.
 
 use std::io;
 use std::net::SocketAddr;
@@ -236,13 +237,14 @@ impl Gateway {
         let settings = (config, print);
         let mut live = Live::new(settings, &certificates, means, parts.clone(), ready.clone());
         let (address, admin_address) = (callers.local_addr(), operators.local_addr());
+        let admin_closing = CancellationToken::new();
         let operators = Port {
             listener: operators,
             serving: live.serving.operators.clone(),
             metrics: None,
             max_connections: 256,
-            shut: CancellationToken::new(),
-            closing: CancellationToken::new(),
+            shut: admin_closing.clone(),
+            closing: admin_closing.clone(),
         };
         let callers = Port {
             listener: callers,
@@ -253,11 +255,7 @@ impl Gateway {
             closing: parts.draining.clone(),
         };
         let shut = callers.shut.clone();
-        let (admin_closing, at_admin, at_work) = (
-            operators.closing.clone(),
-            TaskTracker::new(),
-            TaskTracker::new(),
-        );
+        let (at_admin, at_work) = (TaskTracker::new(), TaskTracker::new());
         at_admin.spawn(operators.serve(at_admin.clone()));
         at_work.spawn(callers.serve(at_work.clone()));
         ready.set(true);
@@ -284,12 +282,17 @@ impl Gateway {
         ready.set(false);
         info!(delay = ?listen.drain_delay, "leaving: unready, still serving");
         tokio::time::sleep(listen.drain_delay).await;
-        shut.cancel();
-        // Whoever has just connected has a request on its way. Without a delay nobody is waited for.
+        // Whoever has just connected has a request on its way, and so has whoever speaks HTTP/2. Without a delay nobody is
+        // waited for.
         let on_its_way = ON_ITS_WAY.min(listen.drain_delay).min(listen.drain_for);
-        tokio::time::sleep(on_its_way).await;
+        if !on_its_way.is_zero() {
+            live.serving.callers.shut();
+            shut.cancel();
+            tokio::time::sleep(on_its_way).await;
+        }
         live.close();
         live.serving.callers.close();
+        shut.cancel();
         parts.draining.cancel();
         at_work.close();
         info!(connections = parts.metrics.open_connections(), "draining");

@@ -44,6 +44,11 @@ impl Answers {
         }
     }
 
+    /// Whether callers who connect anew get to whoever takes over.
+    pub(super) fn is_shut(&self) -> bool {
+        self.serving.is_shut()
+    }
+
     pub(super) fn sides(&self) -> &Arc<Sides> {
         &self.sides
     }
@@ -89,7 +94,7 @@ impl Service<Request<Incoming>> for Answers {
                 there
             }
         };
-        // Whoever takes over the port gets the next request.
+        // Whoever takes over the port gets the next request. HTTP/2 says it once and to the whole connection: see `Http::part`.
         match self.serving.is_leaving() && version < Version::HTTP_2 {
             true => answer.then(|answer| {
                 let close = HeaderValue::from_static("close");

@@ -38,7 +38,7 @@ pub(super) fn serve(
     if let Err(error) = prepare(&stream) {
         debug!(%error, "a connection was gone before it began");
     }
-    let (closing, metrics) = (port.closing.clone(), &port.metrics);
+    let (shut, closing, metrics) = (port.shut.clone(), port.closing.clone(), &port.metrics);
     let open = metrics.as_ref().map(Metrics::connection);
     let sides = Arc::<Sides>::default();
     let answers = Answers::new(port.serving.clone(), sides.clone());
@@ -50,9 +50,10 @@ pub(super) fn serve(
     };
     let mut patience = Patience::new(sides.clone(), served.header_timeout);
     let serving = port.serving.clone();
-    let (mut told, mut listening) = (false, false);
+    let (mut parted, mut told, mut listening) = (false, false, false);
     async move {
-        let mut closing = pin!(closing.cancelled());
+        // First that, then that it is to end.
+        let mut news = pin!(shut.cancelled());
         let turn = poll_fn(|cx| {
             loop {
                 if let Poll::Ready(ended) = http.poll(cx) {
@@ -72,18 +73,28 @@ pub(super) fn serve(
                     }
                     Poll::Ready(Awaited::Word(_)) | Poll::Pending => {}
                 }
-                // hyper would drop the part of a head that it has; its sender gets an answer first. And to ask `closing` takes a
-                // lock that all connections share, which to be woken by it is needed once.
-                let waits = listening && !serving.is_closing();
+                // hyper would drop the part of a head that it has; its sender gets an answer first. And to ask for news takes a
+                // lock that all connections share, which to be woken by them is needed once.
+                let any = match parted {
+                    false => serving.is_shut(),
+                    true => serving.is_closing(),
+                };
+                let waits = listening && !any;
                 if told || sides.progress.mid_head() || waits {
                     return Poll::Pending;
                 }
                 listening = true;
-                if closing.as_mut().poll(cx).is_pending() {
+                if news.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
-                http.leave();
-                told = true;
+                if parted {
+                    http.leave();
+                    told = true;
+                } else {
+                    http.part();
+                    news.set(closing.cancelled());
+                    (parted, listening) = (true, false);
+                }
             }
         });
         turn.await;

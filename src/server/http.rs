@@ -128,11 +128,14 @@ impl Http {
     fn begin(&mut self, version: Version) {
         self.state = match mem::replace(&mut self.state, State::Gone) {
             State::Quiet(wire, answers, _) if version == Version::HTTP_2 => {
-                let connection = self
-                    .versions
-                    .two
-                    .serve_connection(TokioIo::new(wire), answers);
-                State::Two(Box::new(connection))
+                let late = answers.is_shut();
+                let two = &self.versions.two;
+                let connection = two.serve_connection(TokioIo::new(wire), answers);
+                let mut connection = Box::new(connection);
+                if late {
+                    Pin::new(&mut *connection).graceful_shutdown();
+                }
+                State::Two(connection)
             }
             State::Quiet(wire, answers, _) => {
                 let connection = self
@@ -162,6 +165,14 @@ impl Http {
             }
             other => other,
         };
+    }
+
+    /// Has those who speak HTTP/2 open no more streams here, and answers those that cross that. Answers of HTTP/1 say it
+    /// themselves.
+    pub(super) fn part(&mut self) {
+        if let State::Two(_) = self.state {
+            self.leave();
+        }
     }
 
     /// Takes no more requests, and ends when those it has are answered.

@@ -40,8 +40,10 @@ struct Turns {
 const SERVING: u8 = 0;
 /// It still does, and callers had better go elsewhere.
 const LEAVING: u8 = 1;
+/// It takes no more connections, so that they do.
+const SHUT: u8 = 2;
 /// Its connections end.
-const CLOSING: u8 = 2;
+const CLOSING: u8 = 3;
 
 /// A copy of a port's service, of some turn. There are no secrets in it, for it may be kept for as long as a connection is.
 pub(super) struct Latest {
@@ -72,7 +74,12 @@ impl Serving {
         self.0.stage.store(LEAVING, Release);
     }
 
-    /// To be called before connections are told to end, which look here whether they are.
+    /// To be called before connections hear of it, which look here whether there is something to hear.
+    pub(super) fn shut(&self) {
+        self.0.stage.store(SHUT, Release);
+    }
+
+    /// The same once they are to end.
     pub(super) fn close(&self) {
         self.0.stage.store(CLOSING, Release);
     }
@@ -80,6 +87,11 @@ impl Serving {
     /// Whether callers had better go elsewhere.
     pub(super) fn is_leaving(&self) -> bool {
         self.0.stage.load(Acquire) != SERVING
+    }
+
+    /// Whether whoever connects anew gets elsewhere.
+    pub(super) fn is_shut(&self) -> bool {
+        self.0.stage.load(Acquire) >= SHUT
     }
 
     /// Whether connections are to end.

@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +43,7 @@ async fn no_request_fails_while_twenty_processes_take_over_from_each_other() {
     let done = CancellationToken::new();
     let keeping = (0..4).map(|n| keeps_connections(&address, n, &done));
     let leaving = (0..4).map(|n| opens_connections(&address, n, &done));
+    let by_http2 = (0..2).map(|n| keeps_streams(&address, n, &done));
     let upgrades = async {
         for _ in 0..20 {
             let next = start().await;
@@ -52,29 +54,58 @@ async fn no_request_fails_while_twenty_processes_take_over_from_each_other() {
         }
         done.cancel();
     };
-    let (kept, left, ()) = tokio::join!(join_all(keeping), join_all(leaving), upgrades);
+    let (kept, left, streams, ()) = tokio::join!(
+        join_all(keeping),
+        join_all(leaving),
+        join_all(by_http2),
+        upgrades
+    );
     assert!(
-        kept.iter().chain(&left).all(|answers| *answers > 100),
-        "{kept:?} {left:?}"
+        kept.iter()
+            .chain(&left)
+            .chain(&streams)
+            .all(|answers| *answers > 100),
+        "{kept:?} {left:?} {streams:?}"
     );
 }
+
+type Keeping = Client<HttpConnector, Empty<Bytes>>;
 
 /// Asks over connections that it keeps, and never twice. How many answers it got.
 async fn keeps_connections(address: &str, n: usize, done: &CancellationToken) -> u64 {
     let client = Client::builder(TokioExecutor::new())
         .retry_canceled_requests(false)
-        .build_http::<Empty<Bytes>>();
+        .build_http();
     let mut answers = 0;
     while !done.is_cancelled() {
-        let target = format!("http://{address}{}", path(&format!("cl-n1-{n}")));
-        let request = Request::get(target).body(Empty::new()).unwrap();
-        let response = client.request(request).await.unwrap();
-        assert_eq!(response.status(), StatusCode::OK);
-        response.into_body().collect().await.unwrap();
+        asks(&client, address, n).await;
         answers += 1;
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     answers
+}
+
+/// The same by HTTP/2, ten at a time over one connection.
+async fn keeps_streams(address: &str, n: usize, done: &CancellationToken) -> u64 {
+    // Asks again only where it has sent nothing, because the connection had said that it ends.
+    let client = Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .build_http();
+    let mut answers = 0;
+    while !done.is_cancelled() {
+        join_all((0..10).map(|_| asks(&client, address, n))).await;
+        answers += 10;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    answers
+}
+
+async fn asks(client: &Keeping, address: &str, n: usize) {
+    let target = format!("http://{address}{}", path(&format!("cl-n1-{n}")));
+    let request = Request::get(target).body(Empty::new()).unwrap();
+    let response = client.request(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    response.into_body().collect().await.unwrap();
 }
 
 /// The same over one connection for each request.
