@@ -65,6 +65,8 @@ impl Front {
         stream: &mut S,
     ) -> Poll<io::Result<()>> {
         if let Some(bytes) = sides.ahead.take().filter(|_| sides.progress.flushed()) {
+            // There is an answer behind it, of which hyper may have all by now.
+            sides.progress.writes();
             self.leaving = bytes;
         }
         while !self.leaving.is_empty() {
@@ -75,5 +77,46 @@ impl Front {
             self.leaving.drain(..written);
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::Arc;
+
+    use http::{HeaderMap, StatusCode};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+    use crate::server::wire::Wire;
+
+    #[tokio::test]
+    async fn what_goes_ahead_is_something_unsent_until_it_is_out() {
+        let sides = Arc::<Sides>::default();
+        let (mut caller, ours) = duplex(16);
+        let mut wire = Wire::new(ours, sides.clone());
+        sides.ahead.put(&[Interim {
+            status: StatusCode::EARLY_HINTS,
+            headers: HeaderMap::new(),
+        }]);
+        // The caller does not read, and the connection must not come to rest with an answer in hyper's hands.
+        poll_fn(|cx| {
+            let written = Pin::new(&mut wire).poll_write(cx, b"an answer");
+            assert!(written.is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert!(!sides.progress.flushed());
+        let answers = async {
+            wire.write_all(b"an answer").await.unwrap();
+            wire.flush().await.unwrap();
+            drop(wire);
+        };
+        let mut came = String::new();
+        let (_, read) = tokio::join!(answers, caller.read_to_string(&mut came));
+        read.unwrap();
+        assert_eq!(came, "HTTP/1.1 103 Early Hints\r\n\r\nan answer");
+        assert!(sides.progress.flushed());
     }
 }
