@@ -113,8 +113,7 @@ impl Turns {
     }
 
     /// Of callers who wait and may have a call, the one whose turn it is. `spent` of the `limit` calls of the window went.
-    pub(super) fn next(&mut self, spent: usize, limit: usize, now: Instant) -> Option<Arc<str>> {
-        self.tidy(now);
+    pub(super) fn next(&self, spent: usize, limit: usize, now: Instant) -> Option<Arc<str>> {
         let due = self
             .callers
             .iter()
@@ -189,7 +188,7 @@ impl Turns {
         }
     }
 
-    /// Forgets callers who have not asked for long.
+    /// Takes down which windows are over, and forgets callers who have not asked for long.
     pub(super) fn tidy(&mut self, now: Instant) {
         let window = self.window;
         self.callers.retain(|_, caller| {

@@ -11,6 +11,8 @@ use crate::upstream::allowance::limit::Kind;
 impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
     /// Lets go what may go, and tells those for whom nothing will in time.
     pub fn pump(&mut self, now: Instant) {
+        // First of all, since refreshes have the room of those who ask no longer.
+        self.turns.tidy(now);
         while !self.waiting.is_empty() && self.may_go(Kind::Miss, now) {
             if !self.launch_a_miss(now) {
                 break;
@@ -87,7 +89,7 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
     }
 
     /// The key that would be fetched next of those that callers wait for.
-    fn next_miss(&mut self, now: Instant) -> Option<Wish<K>> {
+    fn next_miss(&self, now: Instant) -> Option<Wish<K>> {
         let (spent, limit) = (self.limit.in_window(now), self.limit.whole());
         let caller = self.turns.next(spent, limit, now)?;
         let penalty = self.penalty.as_millis() as u64;
@@ -149,6 +151,7 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
 
     /// The call that would go next, if one may as far as is known here. Those for whom none will in time are told.
     pub(in super::super) fn next_wish(&mut self, now: Instant) -> Option<Wish<K>> {
+        self.turns.tidy(now);
         self.turn_away_the_late(now);
         if self.waiting.is_empty() {
             self.turns.clear();

@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use tokio::sync::oneshot::{Receiver, error::TryRecvError};
 
 use super::super::book::Told;
+use super::super::ledger::Debt;
 use super::super::limit::{Kind, Outcome};
 use super::*;
 
@@ -23,6 +24,11 @@ struct Play {
     /// Of each: asked at, and how long it took; nothing where it was turned away.
     answers: HashMap<&'static str, Vec<(Duration, Option<Duration>)>>,
     misses: Vec<Duration>,
+    refreshes: Vec<Duration>,
+    /// Of pages that are wanted fresh.
+    debts: Vec<Arc<Debt>>,
+    /// Other replicas are asked before each call, and have nothing against any.
+    together: bool,
 }
 
 impl Play {
@@ -40,6 +46,9 @@ impl Play {
             waiting: Vec::new(),
             answers: HashMap::new(),
             misses: Vec::new(),
+            refreshes: Vec::new(),
+            debts: Vec::new(),
+            together: false,
         }
     }
 
@@ -56,17 +65,37 @@ impl Play {
         self.pump();
     }
 
+    /// A page was served that is no longer fresh, which was not wanted before.
+    fn serve(&mut self) {
+        self.keys += 1;
+        let debt = Arc::new(self.book.open_debt());
+        debt.add(seconds(60.0), 1);
+        assert!(debt.want());
+        self.book
+            .want(&self.keys, &debt, self.sky.launch(self.keys));
+        self.debts.push(debt);
+    }
+
     fn note(&mut self, name: &'static str, asked: Instant, took: Option<Duration>) {
         let answers = self.answers.entry(name).or_default();
         answers.push((asked - self.start, took));
     }
 
     fn pump(&mut self) {
-        self.book.pump(self.now);
-        for sent in self.sky.take() {
-            if sent.call.kind == Kind::Miss {
-                self.misses.push(self.now - self.start);
+        match self.together {
+            false => self.book.pump(self.now),
+            true => {
+                while let Some(wish) = self.book.next_wish(self.now) {
+                    self.book.go(&wish, None, self.now);
+                }
             }
+        }
+        for sent in self.sky.take() {
+            let went = match sent.call.kind {
+                Kind::Miss => &mut self.misses,
+                Kind::Refresh => &mut self.refreshes,
+            };
+            went.push(self.now - self.start);
             self.flying.push_back((self.now + CALL, sent));
         }
         for (name, asked, mut told) in std::mem::take(&mut self.waiting) {
@@ -175,6 +204,24 @@ fn who_is_gone_is_not_waited_for() {
     let play = play.run(10.0, &[("batch", 1, 0.0, BATCH)]);
     let after = (play.misses.len() - before) as f64;
     assert!(after >= 56.0 * 10.0 * 60.0 / 61.0, "{after}");
+}
+
+#[test]
+fn who_asks_for_nothing_any_more_leaves_its_room_to_refreshes() {
+    for together in [false, true] {
+        let mut play = Play::new(true);
+        play.together = together;
+        let callers = [("one", 1, 0.0, QUIET / 2), ("two", 1, 1.0, QUIET / 2)];
+        let mut play = play.run(3.0, &callers);
+        for _ in 0..1_000 {
+            play.serve();
+        }
+        play.start = play.now;
+        let play = play.run(15.0, &[]);
+        let late = play.refreshes.iter().filter(|at| **at >= seconds(600.0));
+        let late = late.count();
+        assert!(late >= 5 * 56, "together {together}: {late} in 5 minutes");
+    }
 }
 
 #[test]
