@@ -1,6 +1,5 @@
 //! Pages and their keys for the tests of what keeps them.
 
-use std::hash::Hash;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +8,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use proptest::test_runner::{Config, FileFailurePersistence, RngSeed};
 
-use tokio_util::task::TaskTracker;
-
 use super::Settings;
 use super::policy::{Kind, Rules};
 use crate::clock::Clock;
 use crate::contacts::{Api, Forwarded, ListKey, Page, PageKey};
-use crate::upstream::allowance::{self, Allowances};
+use crate::upstream::allowance;
 
 /// The default settings, for an upstream of any kind, which names whatever a test needs.
 pub(crate) fn rules() -> Arc<Rules> {
@@ -63,25 +60,18 @@ pub(crate) fn page(body: &str, fields: &[(&'static str, &'static str)]) -> Page 
     }
 }
 
-/// Accounts that have calls to spare.
-pub(crate) fn accounts<K, L>(clock: &Clock, tasks: &TaskTracker) -> Allowances<K, L>
-where
-    K: Clone + Eq + Hash + Send + Sync + 'static,
-    L: Clone + Send + 'static,
-{
-    let (calls, floor) = (NonZeroU32::new(1_000).unwrap(), NonZeroU32::MIN);
-    let settings = allowance::Settings {
-        calls,
+/// An account's calls, of which there are enough.
+pub(crate) fn allowance() -> allowance::Settings {
+    allowance::Settings {
+        calls: NonZeroU32::new(1_000).unwrap(),
         window: Duration::from_secs(61),
         reserve: 1,
         queue_deadline: Duration::from_secs(5),
         pause: Duration::from_secs(60),
-        floor,
+        floor: NonZeroU32::MIN,
         hourly: 0,
         fleet_size: NonZeroU32::MIN,
-    };
-    let penalty = Duration::from_secs(3_600);
-    Allowances::new(settings, penalty, clock.clone(), tasks.clone())
+    }
 }
 
 /// A caller's header of one field.

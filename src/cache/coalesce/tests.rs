@@ -1,6 +1,7 @@
 //! The races of fetches, callers and forgets, each in the order that a test gives it.
 
 mod bench;
+mod short;
 
 use http::StatusCode;
 

@@ -208,9 +208,14 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
         Ok((id, told))
     }
 
-    /// A caller hung up.
+    /// A caller hung up. A key that stayed wanted before it came still is.
     pub fn leave(&mut self, key: &K, id: u64) {
-        self.take(key, id);
+        if let Some((_, Some(launch))) = self.take(key, id)
+            && let Some(debt) = self.cold.get(key).cloned()
+            && debt.want()
+        {
+            self.want(key, &debt, launch);
+        }
     }
 
     /// Takes a waiter out of the queue, and what was to launch its call where it was the last.

@@ -9,13 +9,14 @@ use std::sync::Mutex;
 
 use super::super::*;
 use crate::cache::store::Store;
-use crate::cache::test_pages::{accounts, key, rules};
-use crate::clock::Clock;
+use crate::cache::test_pages::{allowance, key, rules};
+use crate::clock::{Clock, Hand};
 use crate::contacts::{Caller, Forget};
 use crate::fleet::Fleet;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Traces;
 use crate::upstream::Reason;
+use crate::upstream::allowance::Outcome;
 
 /// What is below: each call waits until the test lets it land.
 type Below = BoxCloneSyncService<Fetch, Page, Error>;
@@ -37,12 +38,31 @@ type Calls = Arc<Mutex<Vec<Option<oneshot::Sender<Lands>>>>>;
 pub(super) type Lands = Result<Page, Error>;
 
 impl Bench {
+    /// With calls to spare.
     pub(super) fn new() -> Self {
-        let clock = Clock::system();
+        Self::with(allowance(), Clock::system())
+    }
+
+    /// With so few calls in a window, none of which has been made, and time that a hand moves.
+    pub(super) fn short(calls: u32) -> (Self, Hand) {
+        let (clock, hand) = Clock::by_hand();
+        let calls = NonZeroU32::new(calls).unwrap();
+        let settings = allowance::Settings {
+            calls,
+            ..allowance()
+        };
+        let bench = Self::with(settings, clock);
+        bench.desk();
+        hand.forward(allowance().window);
+        (bench, hand)
+    }
+
+    fn with(settings: allowance::Settings, clock: Clock) -> Self {
         let store = Store::new(&rules().settings, Metrics::new().unwrap(), clock.clone());
         let (tasks, calls) = (TaskTracker::new(), Calls::default());
         let made = calls.clone();
-        let below = service_fn(move |_: Fetch| {
+        let below = service_fn(move |fetch: Fetch| {
+            fetch.permit.ended(Outcome::Answered);
             let (land, landing) = oneshot::channel();
             made.lock().unwrap().push(Some(land));
             async move { landing.await.expect("a test that wants this panic") }
@@ -52,7 +72,8 @@ impl Bench {
             rules: rules(),
             upstream: BoxCloneSyncService::new(below),
         });
-        let accounts = accounts(&clock, &tasks);
+        let penalty = Duration::from_secs(3_600);
+        let accounts = Allowances::new(settings, penalty, clock.clone(), tasks.clone());
         let lookups = Lookups::new(
             store.clone(),
             Fleet::alone(),
@@ -81,6 +102,16 @@ impl Bench {
 
     pub(super) fn wants(&self, wanted: Wanted) -> Asking {
         self.fetches.clone().call(wanted)
+    }
+
+    pub(super) fn desk(&self) -> Desk {
+        let account = key("cl-1").list;
+        self.fetches.0.lookups.accounts.desk(account.account())
+    }
+
+    /// Keys that stay wanted, or are wanted fresh.
+    pub(super) fn wanted(&self) -> usize {
+        self.desk().book().wanted()
     }
 
     /// How many calls have been made once everybody has done what can be done.
@@ -119,12 +150,7 @@ impl Bench {
     /// That nothing is under way and nobody is waited for.
     pub(super) async fn is_at_rest(&self) {
         settle().await;
-        let desk = self
-            .fetches
-            .0
-            .lookups
-            .accounts
-            .desk(key("cl-1").list.account());
+        let desk = self.desk();
         let book = desk.book();
         assert_eq!((book.waiting(), book.wanted()), (0, 0));
         assert!(book.flight(&(key("cl-1"), none())).is_none());
@@ -134,7 +160,7 @@ impl Bench {
 }
 
 /// Lets every task run until it waits for the test: there is one thread, and nothing here waits for a clock or a socket.
-async fn settle() {
+pub(super) async fn settle() {
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }

@@ -338,9 +338,11 @@ impl Machine {
         );
     }
 
-    /// Once nobody refuses any more, all calls are used again.
+    /// Once nobody asks any more, nothing is left, and once nobody refuses any more, all calls are used again.
     fn recovers(&mut self) {
         self.calm(seconds(20_000.0));
+        self.pages.clear();
+        assert!(self.book.is_forgettable(self.now), "something is left");
         let limit = &mut self.book.limit;
         let end = self.now + seconds(900.0) + self.settings.window * 20;
         while let Some(slot) = limit.slot(Kind::Miss, self.now)
