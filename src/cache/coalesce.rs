@@ -111,23 +111,18 @@ where
             };
             return ready(Ok(fetched)).boxed();
         }
-        let (caller, asker, now) = (
-            wanted.caller.clone(),
-            wanted.asker(),
-            self.0.lookups.clock.now(),
-        );
-        let (joins, version) = (book.awaits(&name), wanted.version());
-        let launch = self.launch(&desk, move || Some(wanted));
-        let mut asked = book.ask(&name, asker, launch, now);
-        book.knows(&name, None, version);
-        // The one who begins a fetch pays for it; who joins does not, and a refresh is for all.
-        if let Ok((id, _)) = asked
-            && !joins
-            && let Err(spent) = caller.take_fetch(now)
+        let now = self.0.lookups.clock.now();
+        // The one who begins a fetch pays for it, and before the book knows: who is turned away has it made later. Who joins
+        // does not, and a refresh is for all.
+        if !book.is_asked(&name)
+            && let Err(spent) = wanted.caller.take_fetch(now)
         {
-            book.leave(&name, id);
-            asked = Err(spent);
+            return ready(Err(spent)).boxed();
         }
+        let (asker, version) = (wanted.asker(), wanted.version());
+        let launch = self.launch(&desk, move || Some(wanted));
+        let asked = book.ask(&name, asker, launch, now);
+        book.knows(&name, None, version);
         drop(book);
         desk.pump();
         match asked {

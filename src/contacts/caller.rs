@@ -25,7 +25,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// To be called when a fetch is about to begin because of this caller, who is to wait for it.
+    /// To be called before a fetch is asked for because of this caller, whether it goes at once or later.
     ///
     /// # Errors
     /// Its quota is spent: [`Error::QuotaSpent`].

@@ -158,9 +158,10 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
         self.flights.get(key).map(|(_, flight)| flight)
     }
 
-    /// Whether callers wait for a key already.
-    pub fn awaits(&self, key: &K) -> bool {
-        self.waiting.contains_key(key)
+    /// Whether callers have asked for a key already that has not been fetched yet: they wait, or were turned away and it
+    /// stays wanted.
+    pub fn is_asked(&self, key: &K) -> bool {
+        self.waiting.contains_key(key) || self.cold.contains_key(key)
     }
 
     /// A caller wants a key that has to be fetched. It is told of the flight, or that there is none; dropping what it

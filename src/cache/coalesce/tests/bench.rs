@@ -6,11 +6,13 @@ use tower::util::BoxCloneSyncService;
 
 use std::num::NonZeroU32;
 use std::sync::Mutex;
+use std::time::Instant;
 
 use super::super::*;
 use crate::cache::store::Store;
 use crate::cache::test_pages::{allowance, key, rules};
 use crate::clock::{Clock, Hand};
+use crate::contacts::control::Directives;
 use crate::contacts::{Caller, Forget};
 use crate::fleet::Fleet;
 use crate::telemetry::metrics::Metrics;
@@ -104,7 +106,33 @@ impl Bench {
         self.fetches.clone().call(wanted)
     }
 
-    pub(super) fn desk(&self) -> Desk {
+    /// A page is served that is no longer fresh.
+    pub(super) fn serves(&self, list: &str) {
+        let entry = self.entry(list).unwrap();
+        let Wanted {
+            key,
+            forwarded,
+            caller,
+            authorized,
+            ..
+        } = wanted(list, None);
+        let read = Read {
+            caller,
+            at: self.now(),
+            key,
+            forwarded,
+            directives: Directives::default(),
+            authorized,
+        };
+        assert!(entry.debt.want());
+        self.fetches.refresh(&read, &entry);
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.fetches.0.lookups.clock.now()
+    }
+
+    fn desk(&self) -> Desk {
         let account = key("cl-1").list;
         self.fetches.0.lookups.accounts.desk(account.account())
     }

@@ -2,8 +2,13 @@
 
 use super::super::super::test_pages::page;
 use super::super::*;
-use super::bench::{Bench, got, settle, told};
+use std::num::NonZeroU32;
+
+use prometheus::IntCounter;
+
+use super::bench::{Bench, got, settle, told, wanted};
 use crate::clock::Hand;
+use crate::contacts::{Allotment, Caller};
 
 /// Somebody else made all calls of the window, and no more can go for most of it.
 async fn spent() -> (Bench, Hand) {
@@ -20,8 +25,29 @@ async fn passes(hand: &Hand, seconds: u64) {
     settle().await;
 }
 
-fn is_turned_away(told: &Result<(String, bool, bool), Error>) -> bool {
-    matches!(told, Err(Error::AllowanceSpent { .. }))
+/// A caller who may begin one fetch a minute.
+fn batch(bench: &Bench) -> Arc<Caller> {
+    let name: Arc<str> = "batch".into();
+    let refusals = IntCounter::new("refusals", "of its quota").unwrap();
+    let (one, now) = (NonZeroU32::MIN, bench.now());
+    Arc::new(Caller {
+        name: name.clone(),
+        share: one,
+        may_refresh: false,
+        fetches: Some(Allotment::new(name, "fetches", one, refusals, false, now)),
+    })
+}
+
+fn by(caller: &Arc<Caller>, list: &str) -> Wanted {
+    Wanted {
+        caller: caller.clone(),
+        ..wanted(list, None)
+    }
+}
+
+/// Why a caller has got nothing.
+async fn refused(caller: BoxFuture<'static, Result<Fetched, Error>>) -> &'static str {
+    told(caller).await.unwrap_err().name()
 }
 
 const CALLS: usize = 10;
@@ -29,7 +55,7 @@ const CALLS: usize = 10;
 #[tokio::test]
 async fn what_stays_wanted_is_fetched_though_who_came_back_for_it_hangs_up() {
     let (bench, hand) = spent().await;
-    assert!(is_turned_away(&told(bench.asks("cl-1")).await));
+    assert_eq!(refused(bench.asks("cl-1")).await, "allowance-spent");
     assert_eq!(bench.wanted(), 1);
     passes(&hand, 57).await;
     let mut again = bench.asks("cl-1");
@@ -39,5 +65,61 @@ async fn what_stays_wanted_is_fetched_though_who_came_back_for_it_hangs_up() {
     passes(&hand, 5).await;
     bench.lands(CALLS, Ok(page("one", &[]))).await;
     assert_eq!(told(bench.asks("cl-1")).await, got("one", true, true));
+    bench.is_at_rest().await;
+}
+
+#[tokio::test]
+async fn what_is_fetched_later_for_a_caller_who_was_turned_away_is_of_its_quota() {
+    let (bench, hand) = spent().await;
+    let batch = batch(&bench);
+    let paid = || bench.wants(by(&batch, "cl-paid"));
+    assert_eq!(refused(paid()).await, "allowance-spent");
+    for list in 0..20 {
+        let more = bench.wants(by(&batch, &format!("cl-{list}")));
+        assert_eq!(refused(more).await, "quota-spent");
+    }
+    assert_eq!(bench.wanted(), 1);
+    assert_eq!(refused(paid()).await, "allowance-spent", "it is paid once");
+    // Until no room is left for what the callers asked for in this one.
+    for _window in 0..6 {
+        passes(&hand, 61).await;
+    }
+    bench.lands(CALLS, Ok(page("paid", &[]))).await;
+    assert_eq!(bench.calls().await, CALLS + 1);
+    assert_eq!(told(paid()).await, got("paid", true, true));
+    bench.is_at_rest().await;
+}
+
+#[tokio::test]
+async fn no_room_is_left_for_a_caller_who_has_no_fetches_left() {
+    let (bench, hand) = Bench::short(CALLS as u32);
+    for (call, list) in ["cl-1", "cl-2"].into_iter().enumerate() {
+        drop(bench.asks(list));
+        bench.lands(call, Ok(page("one", &[]))).await;
+    }
+    let batch = batch(&bench);
+    drop(bench.wants(by(&batch, "cl-paid")));
+    bench.lands(2, Ok(page("paid", &[]))).await;
+    for list in 0..20 {
+        let more = bench.wants(by(&batch, &format!("cl-more-{list}")));
+        assert_eq!(refused(more).await, "quota-spent");
+    }
+    passes(&hand, 61).await;
+    bench.serves("cl-1");
+    bench.lands(3, Ok(page("fresh", &[]))).await;
+    assert_eq!(bench.kept("cl-1").as_deref(), Some("fresh"));
+}
+
+#[tokio::test]
+async fn who_has_no_fetches_left_waits_with_others_and_takes_nothing_from_them() {
+    let (bench, hand) = spent().await;
+    assert_eq!(refused(bench.asks("cl-1")).await, "allowance-spent");
+    passes(&hand, 57).await;
+    let batch = batch(&bench);
+    batch.take_fetch(bench.now()).unwrap();
+    let joined = bench.wants(by(&batch, "cl-1"));
+    passes(&hand, 5).await;
+    bench.lands(CALLS, Ok(page("one", &[]))).await;
+    assert_eq!(told(joined).await, got("one", true, false));
     bench.is_at_rest().await;
 }
