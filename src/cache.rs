@@ -11,7 +11,7 @@ use self::store::Entry;
 use crate::contacts::{Caller, Forwarded, PageKey, Read, SharedPage};
 use crate::setting;
 use crate::upstream::Reason;
-use crate::upstream::allowance::Asker;
+use crate::upstream::allowance::{Asker, Wishes};
 
 pub mod coalesce;
 mod elsewhere;
@@ -105,7 +105,7 @@ pub struct Wanted {
     pub known: Option<Arc<Entry>>,
     /// Whether the caller sent an `Authorization`.
     pub authorized: bool,
-    /// Whether nothing of the answer may be kept.
+    /// Whether nothing of the answer is to be kept for the caller's sake.
     pub no_store: bool,
     /// On whose behalf.
     pub caller: Arc<Caller>,
@@ -119,8 +119,7 @@ impl Wanted {
             reason,
             known,
             authorized: read.authorized,
-            // A refresh is the gateway's own: who asked is served, and the call would be made for nothing.
-            no_store: read.directives.no_store && reason == Reason::Miss,
+            no_store: read.directives.no_store,
             caller: read.caller.clone(),
         }
     }
@@ -130,6 +129,9 @@ impl Wanted {
         Asker {
             caller: self.caller.name.clone(),
             share: self.caller.share.get(),
+            wishes: Wishes {
+                no_store: self.no_store,
+            },
         }
     }
 

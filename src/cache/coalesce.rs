@@ -9,6 +9,7 @@
 //! In a trace a fetch is a span of its own. It is a child of the request that began it, where the call to the vendor is
 //! looked for first; the others who wait have a link to it. A refresh, for which nobody waits, is a trace of its own.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -22,7 +23,7 @@ use tracing::info_span;
 
 use super::elsewhere::UNKEPT;
 use super::lookup::Lookups;
-use super::store::{Entry, Ticket};
+use super::store::Entry;
 use super::{Fetched, Wanted};
 use crate::contacts::{Forwarded, Page, PageKey, Read, SharedPage};
 use crate::error::Error;
@@ -96,6 +97,7 @@ where
         let desk = self.0.lookups.accounts.desk(name.0.list.account());
         let mut book = desk.book();
         if let Some(flight) = book.flight(&name).filter(|flight| flight.ticket.is_good()) {
+            flight.join(wanted.no_store);
             return flight.clone().land(true).boxed();
         }
         // Between the caller's look-up and this one a fetch may have landed.
@@ -205,20 +207,21 @@ where
         let (this, desk) = (self.clone(), desk.clone());
         // Where whoever asks is in its trace. When the fetch begins, somebody else may be under way here.
         let cause = traces::current();
-        Box::new(move |go, id| {
+        Box::new(move |go, id, wishes| {
             let (wanted, way) = (wanted()?, this.0.ways.now()?);
             let landing = Arc::default();
             let land = Land(Arc::clone(&landing));
-            let ticket = Arc::new(this.0.lookups.store.ticket(&wanted.key.list));
             let refresh = wanted.reason == Reason::Refresh;
             let span = this.0.traces.fetch(cause.as_ref(), refresh);
             let flight = Flight {
-                ticket: ticket.clone(),
+                ticket: Arc::new(this.0.lookups.store.ticket(&wanted.key.list)),
                 landing,
                 trail: span.trail().cloned(),
+                // A fetch for which nobody waits is the gateway's own: the call would be made for nothing.
+                no_store: Arc::new(wishes.no_store.into()),
             };
             let tasks = this.0.tasks.clone();
-            let flying = span.around(this.fly(way, wanted, desk, (go, id), ticket, land));
+            let flying = span.around(this.fly(way, wanted, desk, (go, id), flight.clone(), land));
             // In memory of its own. As a part of the task, which has to lie at a multiple of 128, it would leave holes that glibc
             // does not use again: measured as 650 bytes for each page that is kept.
             tasks.spawn(Box::pin(flying));
@@ -232,7 +235,7 @@ where
         wanted: Wanted,
         desk: Desk,
         (go, id): (Go, u64),
-        ticket: Arc<Ticket>,
+        flight: Flight,
         land: Land,
     ) {
         let name = wanted.name();
@@ -286,18 +289,19 @@ where
             let shapes = &self.0.lookups.store.shapes;
             let authorized = wanted.authorized;
             let kept = Entry::of(&page, sent, authorized, &way.rules, debt, shapes);
-            let stored = match kept.filter(|_| !wanted.no_store) {
+            let no_store = flight.no_store.load(Relaxed);
+            let stored = match kept.filter(|_| !no_store) {
                 Some(kept) => {
                     let kept = Arc::new(kept.of_version(start.version));
                     let kept_for = kept.terms.limits(&way.rules.settings).kept;
                     share = Share::Page(kept.clone().into(), kept_for);
-                    ticket.store(key, kept, sent, wanted.known.as_ref())
+                    flight.ticket.store(key, kept, sent, wanted.known.as_ref())
                 }
                 // Neither a failure nor a caller's wish says anything about the page that is in memory.
-                None if page.status.is_server_error() || wanted.no_store => false,
+                None if page.status.is_server_error() || no_store => false,
                 None => {
                     share = Share::Gone;
-                    ticket.discard(key);
+                    flight.ticket.discard(key);
                     false
                 }
             };

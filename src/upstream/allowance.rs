@@ -36,7 +36,7 @@ mod tests;
 mod together;
 mod turns;
 
-pub use book::{Asker, Book, Go, Launch};
+pub use book::{Asker, Book, Go, Launch, Wishes};
 pub use ledger::Debt;
 pub use limit::{Call, Kind, Outcome};
 pub use together::Sharing;

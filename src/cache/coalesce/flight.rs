@@ -2,6 +2,7 @@
 //! is taken off the book, whatever becomes of whom.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use tokio::sync::{SetOnce, oneshot};
 use tracing::info_span;
@@ -32,9 +33,16 @@ pub struct Flight {
     pub(super) ticket: Arc<Ticket>,
     pub(super) landing: Arc<SetOnce<Landing>>,
     pub(super) trail: Option<Trail>,
+    /// Nobody waits for it but callers who want nothing kept.
+    pub(super) no_store: Arc<AtomicBool>,
 }
 
 impl Flight {
+    /// Another waits for it, who may want nothing kept.
+    pub(super) fn join(&self, no_store: bool) {
+        self.no_store.fetch_and(no_store, Relaxed);
+    }
+
     /// Waits for it. Whoever did not begin it is `collapsed`.
     pub(super) async fn land(self, collapsed: bool) -> Result<Fetched, Error> {
         let span = match collapsed {

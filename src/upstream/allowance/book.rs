@@ -22,8 +22,24 @@ use crate::fleet::Grant;
 mod late;
 mod next;
 
-/// Begins a flight; nothing if it is no longer wanted. It is told the flight's number.
-pub type Launch<L> = Box<dyn FnOnce(Go, u64) -> Option<L> + Send>;
+/// Begins a flight; nothing if it is no longer wanted. It is told the flight's number, and what those who wait want of it.
+pub type Launch<L> = Box<dyn FnOnce(Go, u64, Wishes) -> Option<L> + Send>;
+
+/// What all want who wait for a flight; where nobody waits, nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// That what it brings is not kept.
+    pub no_store: bool,
+}
+
+impl Wishes {
+    /// What two want.
+    fn and(self, other: Self) -> Self {
+        Self {
+            no_store: self.no_store && other.no_store,
+        }
+    }
+}
 
 /// How a flight begins.
 #[derive(Clone, Debug)]
@@ -67,6 +83,8 @@ pub struct Asker {
     pub caller: Arc<str>,
     /// Its weight.
     pub share: u32,
+    /// What it wants of the flight.
+    pub wishes: Wishes,
 }
 
 /// The waiting and the wanting of one account. `K` names a page, `L` is what whoever waits gets of a flight.

@@ -217,7 +217,7 @@ impl World {
 
     fn launch(&self, key: u32) -> Launch<u64> {
         let launched = self.launched.clone();
-        Box::new(move |go, id| {
+        Box::new(move |go, id, _| {
             let call = go.call()?;
             locked(&launched).push((key, call, id));
             Some(id)
@@ -242,6 +242,7 @@ impl World {
             let asker = Asker {
                 caller: "all".into(),
                 share: 1,
+                wishes: Wishes::default(),
             };
             let launch = self.launch(key);
             match self.book.ask(&key, asker, launch, now) {

@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::book::{Asker, Launch};
+use super::book::{Asker, Launch, Wishes};
 use super::limit::Call;
 use super::{Book, Settings};
 use crate::clock::Clock;
@@ -38,6 +38,7 @@ fn asker(name: &str, share: u32) -> Asker {
     Asker {
         caller: name.into(),
         share,
+        wishes: Wishes::default(),
     }
 }
 
@@ -56,7 +57,7 @@ struct Sky(Arc<Mutex<Vec<Sent>>>);
 impl Sky {
     fn launch(&self, key: u32) -> Launch<u64> {
         let sky = self.0.clone();
-        Box::new(move |go, id| {
+        Box::new(move |go, id, _| {
             let call = go.call()?;
             sky.lock().unwrap().push(Sent { key, call, id });
             Some(id)

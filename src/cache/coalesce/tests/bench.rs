@@ -215,6 +215,14 @@ pub(super) fn wanted(list: &str, known: Option<Arc<Entry>>) -> Wanted {
     }
 }
 
+/// What a caller wants who wants nothing kept.
+pub(super) fn unkept(list: &str) -> Wanted {
+    Wanted {
+        no_store: true,
+        ..wanted(list, None)
+    }
+}
+
 fn text(page: &Page) -> String {
     String::from_utf8(page.body.to_vec()).unwrap()
 }

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 
 use prometheus::IntCounter;
 
-use super::bench::{Bench, got, settle, told, wanted};
+use super::bench::{Bench, got, settle, told, unkept, wanted};
 use crate::clock::Hand;
 use crate::contacts::{Allotment, Caller};
 
@@ -121,5 +121,48 @@ async fn who_has_no_fetches_left_waits_with_others_and_takes_nothing_from_them()
     passes(&hand, 5).await;
     bench.lands(CALLS, Ok(page("one", &[]))).await;
     assert_eq!(told(joined).await, got("one", true, false));
+    bench.is_at_rest().await;
+}
+
+#[tokio::test]
+async fn a_page_is_kept_unless_all_who_wait_for_it_want_nothing_kept() {
+    for (second, kept) in [(unkept("cl-1"), None), (wanted("cl-1", None), Some("one"))] {
+        // Whether both wait for their turn, or the second joins a fetch.
+        for waits in [true, false] {
+            let (bench, hand) = spent().await;
+            passes(&hand, if waits { 57 } else { 61 }).await;
+            let both = (bench.wants(unkept("cl-1")), bench.wants(second.clone()));
+            passes(&hand, 5).await;
+            bench.lands(CALLS, Ok(page("one", &[]))).await;
+            let stored = kept.is_some();
+            assert_eq!(told(both.0).await, got("one", stored, false), "{waits}");
+            assert_eq!(told(both.1).await, got("one", stored, true), "{waits}");
+            assert_eq!(bench.kept("cl-1").as_deref(), kept, "waits: {waits}");
+            bench.is_at_rest().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_fetched_when_nobody_waits_is_kept_whoever_wanted_it() {
+    let (bench, hand) = spent().await;
+    assert_eq!(
+        refused(bench.wants(unkept("cl-1"))).await,
+        "allowance-spent"
+    );
+    passes(&hand, 61).await;
+    bench.lands(CALLS, Ok(page("one", &[]))).await;
+    assert_eq!(bench.kept("cl-1").as_deref(), Some("one"));
+
+    let first = bench.wants(unkept("cl-2"));
+    let refusal = Error::UpstreamRefused {
+        retry_after: Duration::from_secs(60),
+        hourly: false,
+    };
+    bench.lands(CALLS + 1, Err(refusal)).await;
+    assert_eq!(refused(first).await, "upstream-refused");
+    passes(&hand, 61).await;
+    bench.lands(CALLS + 2, Ok(page("two", &[]))).await;
+    assert_eq!(bench.kept("cl-2").as_deref(), Some("two"));
     bench.is_at_rest().await;
 }

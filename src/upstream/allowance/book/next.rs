@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::hash::Hash;
 use std::time::Instant;
 
-use super::{Asker, Book, Go, LOOK_AGAIN, Launch, Waiting, Wish};
+use super::{Asker, Book, Go, LOOK_AGAIN, Launch, Waiting, Wish, Wishes};
 use crate::fleet::Grant;
 use crate::upstream::allowance::limit::Kind;
 
@@ -213,7 +213,9 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
                 for (n, waiter) in waiting.callers.iter().enumerate() {
                     self.turns.waits_no_more(&waiter.asker, n == 0);
                 }
-                let Some(flight) = self.launch(&wish.key, waiting.launch, go) else {
+                let wishes = waiting.callers.iter().map(|waiter| waiter.asker.wishes);
+                let wishes = wishes.reduce(Wishes::and).unwrap_or_default();
+                let Some(flight) = self.launch(&wish.key, waiting.launch, go, wishes) else {
                     return false;
                 };
                 for (n, waiter) in waiting.callers.into_iter().enumerate() {
@@ -234,7 +236,8 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
                 };
                 let debt = (*owing).as_ref();
                 debt.claim();
-                let began = self.launch(&wish.key, want.launch, go).is_some();
+                let nobody_s = Wishes::default();
+                let began = self.launch(&wish.key, want.launch, go, nobody_s).is_some();
                 if !began {
                     debt.release();
                 }
@@ -243,10 +246,10 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
         }
     }
 
-    fn launch(&mut self, key: &K, launch: Launch<L>, go: Go) -> Option<L> {
+    fn launch(&mut self, key: &K, launch: Launch<L>, go: Go, wishes: Wishes) -> Option<L> {
         self.last_id += 1;
         let id = self.last_id;
-        let flight = launch(go, id)?;
+        let flight = launch(go, id, wishes)?;
         self.flights.insert(key.clone(), (id, flight.clone()));
         Some(flight)
     }
