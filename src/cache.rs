@@ -131,6 +131,7 @@ impl Wanted {
             share: self.caller.share.get(),
             wishes: Wishes {
                 no_store: self.no_store,
+                another: self.known.is_some(),
             },
         }
     }

@@ -21,7 +21,7 @@ use tower::Service;
 use tower::util::ServiceExt;
 use tracing::info_span;
 
-use super::elsewhere::UNKEPT;
+use super::elsewhere::{UNKEPT, landed};
 use super::lookup::Lookups;
 use super::store::Entry;
 use super::{Fetched, Wanted};
@@ -29,7 +29,7 @@ use crate::contacts::{Forwarded, Page, PageKey, Read, SharedPage};
 use crate::error::Error;
 use crate::fleet::{Copy, Start};
 use crate::telemetry::traces::{self, Traces};
-use crate::upstream::allowance::{self, Allowances, Go, Launch, Permit};
+use crate::upstream::allowance::{self, Allowances, Go, Launch, Permit, Wishes};
 use crate::upstream::credentials::By;
 use crate::upstream::{Fetch, Reason};
 
@@ -220,8 +220,10 @@ where
                 // A fetch for which nobody waits is the gateway's own: the call would be made for nothing.
                 no_store: Arc::new(wishes.no_store.into()),
             };
+            let came = this.came(&way, &wanted, wishes);
             let tasks = this.0.tasks.clone();
-            let flying = span.around(this.fly(way, wanted, desk, (go, id), flight.clone(), land));
+            let flying = this.fly(way, wanted, desk, (go, id, came), flight.clone(), land);
+            let flying = span.around(flying);
             // In memory of its own. As a part of the task, which has to lie at a multiple of 128, it would leave holes that glibc
             // does not use again: measured as 650 bytes for each page that is kept.
             tasks.spawn(Box::pin(flying));
@@ -229,12 +231,23 @@ where
         })
     }
 
+    /// A page that came into memory since a fetch was asked for, and makes it needless: it does for all who wait.
+    fn came(&self, way: &Way<S>, wanted: &Wanted, wishes: Wishes) -> Option<Arc<Entry>> {
+        let lookups = &self.0.lookups;
+        let found = lookups.store.entry(&wanted.key, &wanted.forwarded)?;
+        let known = wanted.known.as_ref();
+        let is_news = !wishes.another && !known.is_some_and(|known| Arc::ptr_eq(known, &found));
+        let usable = found.terms.limits(&way.rules.settings).usable;
+        let is_of_use = found.page.age(lookups.clock.now()) < usable;
+        (is_news && is_of_use).then_some(found)
+    }
+
     async fn fly(
         self,
         way: Arc<Way<S>>,
         wanted: Wanted,
         desk: Desk,
-        (go, id): (Go, u64),
+        (go, id, came): (Go, u64, Option<Arc<Entry>>),
         flight: Flight,
         land: Land,
     ) {
@@ -269,6 +282,16 @@ where
             None => self.0.lookups.fleet.start(self.0.lookups.clock.now()),
         };
         let permit = Arc::new(Permit::new(&desk, call, grant));
+        if let Some(found) = came {
+            // The call is given back, and whoever waits elsewhere may make it.
+            drop(permit);
+            aloft.fetched = true;
+            drop(aloft);
+            land.tell(Ok(landed(found)));
+            self.share(name, wanted.authorized, Share::Nothing(UNKEPT), start)
+                .await;
+            return;
+        }
         let fetch = Fetch {
             key: key.clone(),
             forwarded: sent.clone(),
@@ -323,13 +346,23 @@ where
             self.once_more(&desk, wanted);
         }
         land.tell(landing);
-        if !self.0.lookups.fleet.is_alone() {
-            Box::pin(self.share(name, authorized, share, start)).await;
-        }
+        self.share(name, authorized, share, start).await;
     }
 
     /// Tells the other replicas what came of a fetch, after those who wait here.
-    async fn share(&self, (key, sent): Name, authorized: bool, what: Share, start: Start) {
+    async fn share(&self, name: Name, authorized: bool, what: Share, start: Start) {
+        if !self.0.lookups.fleet.is_alone() {
+            Box::pin(self.share_with_others(name, authorized, what, start)).await;
+        }
+    }
+
+    async fn share_with_others(
+        &self,
+        (key, sent): Name,
+        authorized: bool,
+        what: Share,
+        start: Start,
+    ) {
         let fleet = &self.0.lookups.fleet;
         match what {
             Share::Nothing(why) => fleet.release(&key, &sent, start, why, false).await,

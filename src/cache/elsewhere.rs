@@ -108,7 +108,8 @@ where
     }
 }
 
-fn landed(found: Arc<Entry>) -> Landed {
+/// A page that is in memory now, and that others fetched.
+pub(super) fn landed(found: Arc<Entry>) -> Landed {
     Landed {
         page: found.into(),
         stored: true,

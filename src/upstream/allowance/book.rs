@@ -25,11 +25,13 @@ mod next;
 /// Begins a flight; nothing if it is no longer wanted. It is told the flight's number, and what those who wait want of it.
 pub type Launch<L> = Box<dyn FnOnce(Go, u64, Wishes) -> Option<L> + Send>;
 
-/// What all want who wait for a flight; where nobody waits, nothing.
+/// What those want who wait for a flight; where nobody waits, nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wishes {
-    /// That what it brings is not kept.
+    /// All of them: that what it brings is not kept.
     pub no_store: bool,
+    /// Some of them: another page than what they found in memory.
+    pub another: bool,
 }
 
 impl Wishes {
@@ -37,6 +39,7 @@ impl Wishes {
     fn and(self, other: Self) -> Self {
         Self {
             no_store: self.no_store && other.no_store,
+            another: self.another || other.another,
         }
     }
 }

@@ -165,6 +165,15 @@ impl Bench {
         self.store.forget(&Forget::from(key(list).list))
     }
 
+    /// A page comes into memory by another way than a fetch.
+    pub(super) fn keeps(&self, list: &str, page: &Page) -> Arc<Entry> {
+        let (key, debt) = (key(list), self.desk().open_debt());
+        let ticket = self.store.ticket(&key.list);
+        let entry = Entry::of(page, &none(), false, &rules(), debt, &self.store.shapes).unwrap();
+        ticket.store(&key, Arc::new(entry), &none(), None);
+        self.entry(list).unwrap()
+    }
+
     /// What is in memory of a list.
     pub(super) fn entry(&self, list: &str) -> Option<Arc<Entry>> {
         self.store.entry(&key(list), &none())

@@ -166,3 +166,41 @@ async fn what_is_fetched_when_nobody_waits_is_kept_whoever_wanted_it() {
     assert_eq!(bench.kept("cl-2").as_deref(), Some("two"));
     bench.is_at_rest().await;
 }
+
+#[tokio::test]
+async fn a_page_that_came_while_a_caller_waited_for_its_turn_costs_no_call() {
+    let (bench, hand) = spent().await;
+    assert_eq!(refused(bench.asks("cl-2")).await, "allowance-spent");
+    passes(&hand, 57).await;
+    let waits = bench.asks("cl-1");
+    // By way of others: of what another replica has, or of a fetch with other fields.
+    for list in ["cl-1", "cl-2"] {
+        bench.keeps(list, &page("one", &[]));
+    }
+    passes(&hand, 5).await;
+    assert_eq!(told(waits).await, got("one", true, true));
+    // Those of the window are all there still.
+    for call in CALLS..2 * CALLS {
+        drop(bench.asks(&format!("cl-more-{call}")));
+        bench.lands(call, Ok(page("more", &[]))).await;
+    }
+    for _window in 0..6 {
+        passes(&hand, 61).await;
+    }
+    assert_eq!(bench.calls().await, 2 * CALLS);
+    bench.is_at_rest().await;
+}
+
+#[tokio::test]
+async fn a_page_that_came_and_will_not_do_for_all_who_wait_costs_one() {
+    let (bench, hand) = spent().await;
+    passes(&hand, 57).await;
+    let waits = bench.asks("cl-1");
+    let came = bench.keeps("cl-1", &page("one", &[]));
+    let insists = bench.wants(wanted("cl-1", Some(came)));
+    passes(&hand, 5).await;
+    bench.lands(CALLS, Ok(page("two", &[]))).await;
+    assert_eq!(told(waits).await, got("two", true, false));
+    assert_eq!(told(insists).await, got("two", true, true));
+    bench.is_at_rest().await;
+}
