@@ -12,7 +12,6 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
@@ -27,13 +26,13 @@ use super::store::Entry;
 use super::{Fetched, Wanted};
 use crate::contacts::{Forwarded, Page, PageKey, Read, SharedPage};
 use crate::error::Error;
-use crate::fleet::{Copy, Start};
 use crate::telemetry::traces::{self, Traces};
 use crate::upstream::allowance::{self, Allowances, Go, Launch, Permit, Wishes};
 use crate::upstream::credentials::By;
 use crate::upstream::{Fetch, Reason};
 
 mod flight;
+mod share;
 mod ways;
 
 pub use flight::Flight;
@@ -41,6 +40,7 @@ pub(super) use flight::{Landed, Landing};
 pub use ways::{Way, Ways};
 
 use flight::{Aloft, Land, Place};
+use share::Share;
 
 /// What identifies a fetch: all that reaches the vendor.
 pub type Name = (PageKey, Forwarded);
@@ -349,37 +349,6 @@ where
         self.share(name, authorized, share, start).await;
     }
 
-    /// Tells the other replicas what came of a fetch, after those who wait here.
-    async fn share(&self, name: Name, authorized: bool, what: Share, start: Start) {
-        if !self.0.lookups.fleet.is_alone() {
-            Box::pin(self.share_with_others(name, authorized, what, start)).await;
-        }
-    }
-
-    async fn share_with_others(
-        &self,
-        (key, sent): Name,
-        authorized: bool,
-        what: Share,
-        start: Start,
-    ) {
-        let fleet = &self.0.lookups.fleet;
-        match what {
-            Share::Nothing(why) => fleet.release(&key, &sent, start, why, false).await,
-            Share::Gone => fleet.release(&key, &sent, start, UNKEPT, true).await,
-            Share::Page(page, kept) => {
-                let left = kept.saturating_sub(page.age(self.0.lookups.clock.now()));
-                let copy = Copy {
-                    page: Page::clone(&page),
-                    sent,
-                    authorized,
-                    version: start.version,
-                };
-                fleet.keep(&key, copy, start, left).await;
-            }
-        }
-    }
-
     /// The vendor refused it. It is tried once more when the account's pause is over, whether somebody waits or not.
     fn once_more(&self, desk: &Desk, wanted: Wanted) {
         let (name, asker) = (wanted.name(), wanted.asker());
@@ -391,16 +360,6 @@ where
         desk.book().stays_wanted(&name, &asker, launch);
         desk.pump();
     }
-}
-
-/// What a fetch came to, for the other replicas.
-enum Share {
-    /// Nothing, and why.
-    Nothing(&'static str),
-    /// A page, and up to which age it is kept.
-    Page(SharedPage, Duration),
-    /// What they have is no longer what the vendor says.
-    Gone,
 }
 
 #[cfg(test)]

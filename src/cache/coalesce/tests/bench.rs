@@ -6,7 +6,7 @@ use tower::util::BoxCloneSyncService;
 
 use std::num::NonZeroU32;
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::super::*;
 use crate::cache::store::Store;

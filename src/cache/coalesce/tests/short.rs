@@ -3,6 +3,7 @@
 use super::super::super::test_pages::page;
 use super::super::*;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use prometheus::IntCounter;
 
