@@ -263,7 +263,7 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
         T: AsRef<Debt> + Send + Sync + 'static,
     {
         let debt = (**owing).as_ref();
-        if self.waiting.contains_key(key) || self.flights.contains_key(key) {
+        if self.is_on_its_way(key) {
             debt.release();
             return;
         }

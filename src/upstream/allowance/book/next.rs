@@ -139,6 +139,11 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
                 self.wanted.remove(&place);
                 continue;
             };
+            if self.is_on_its_way(&want.key) {
+                (*owing).as_ref().release();
+                self.wanted.remove(&place);
+                continue;
+            }
             return Some(Wish {
                 key: want.key.clone(),
                 kind: Kind::Refresh,
@@ -147,6 +152,11 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
                 caller: None,
             });
         }
+    }
+
+    /// Whether a key is fetched, or is about to be for callers who wait: then no refresh of it is needed.
+    pub(super) fn is_on_its_way(&self, key: &K) -> bool {
+        self.waiting.contains_key(key) || self.flights.contains_key(key)
     }
 
     /// The call that would go next, if one may as far as is known here. Those for whom none will in time are told.
@@ -235,6 +245,11 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
                     return false;
                 };
                 let debt = (*owing).as_ref();
+                // A caller may have come for it since it was chosen.
+                if self.is_on_its_way(&wish.key) {
+                    debt.release();
+                    return false;
+                }
                 debt.claim();
                 let nobody_s = Wishes::default();
                 let began = self.launch(&wish.key, want.launch, go, nobody_s).is_some();

@@ -207,6 +207,30 @@ fn who_is_gone_is_not_waited_for() {
 }
 
 #[test]
+fn a_page_that_a_caller_has_fetched_is_not_refreshed_meanwhile() {
+    let now = a_moment() + seconds(200.0);
+    let mut book = book(&settings(), a_moment());
+    let sky = Sky::default();
+    let keys = |sky: &Sky| sky.take().iter().map(|sent| sent.key).collect::<Vec<_>>();
+    let pages = [1, 2].map(|key| {
+        let page = Arc::new(book.open_debt());
+        page.add(seconds(100.0 / f64::from(key)), 1);
+        assert!(page.want());
+        book.want(&key, &page, sky.launch(key));
+        page
+    });
+    book.pump(now);
+    assert_eq!(keys(&sky), [1]);
+    // Who will not have the old page asks for it, and the vendor takes longer than refreshes are apart.
+    let _told = book.ask(&2, asker("one", 1), sky.launch(2), now).unwrap();
+    book.pump(now);
+    assert_eq!(keys(&sky), [2]);
+    book.pump(now + seconds(5.0));
+    assert_eq!(keys(&sky), [0; 0]);
+    assert!(pages[1].want(), "it may be wanted again");
+}
+
+#[test]
 fn who_asks_for_nothing_any_more_leaves_its_room_to_refreshes() {
     for together in [false, true] {
         let mut play = Play::new(true);
