@@ -219,13 +219,28 @@ impl Account {
         Ok((decision, view))
     }
 
-    /// A call has ended.
+    /// A call has ended. `went`: it counts from then, if that is later than it was let go.
     ///
     /// # Errors
     /// The store is away.
-    pub async fn settle(&self, member: &str, ended: Ended) -> Result<View, Away> {
+    pub async fn settle(
+        &self,
+        member: &str,
+        ended: Ended,
+        went: Option<Instant>,
+    ) -> Result<View, Away> {
         let (Inner { shared, .. }, rules) = (&*self.0, self.rules());
-        let more = arguments![member, ended.letter(), rules.floor, rules.pause.as_millis()];
+        let now = shared.clock.now();
+        let ago = went.map_or(-1, |went| {
+            now.saturating_duration_since(went).as_millis() as i64
+        });
+        let more = arguments![
+            member,
+            ended.letter(),
+            rules.floor,
+            rules.pause.as_millis(),
+            ago
+        ];
         let (.., view, _) = self
             .run("settle", &shared.scripts.settle, Vec::new(), more)
             .await?;

@@ -15,7 +15,8 @@
 //! | a second of a replica that is there | 2 (beat) | 515 | 112 |
 //! | an account of which a replica wants more than may go | about 1 a second (decide) | about 700 | about 250 |
 //!
-//! A call and its page are told to every replica that has the account: two messages of 50 bytes each. A forget is told to all.
+//! A call and its page are told to every replica that has the account: two messages of 50 bytes each,
+//! and one more if a connection had to be made for it. A forget is told to all.
 //!
 //! # A fleet
 //!

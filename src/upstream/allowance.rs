@@ -301,7 +301,7 @@ trait Account: Send + Sync {
         self: Arc<Self>,
         call: Call,
         grant: Option<Grant>,
-        outcome: Option<Outcome>,
+        how: Option<(Outcome, Option<Instant>)>,
     ) -> Duration;
     fn another(self: Arc<Self>) -> BoxFuture<'static, Option<(Call, Option<Grant>)>>;
 }
@@ -319,10 +319,12 @@ impl Permit {
         }
     }
 
-    /// The call ended. Tells for how long the account makes none now.
-    pub fn ended(&self, outcome: Outcome) -> Duration {
+    /// The call ended. `went`: when it was on its way to the vendor, over a connection that was there, and no later; nothing
+    /// where that is not known. Tells for how long the account makes none now.
+    pub fn ended(&self, outcome: Outcome, went: Option<Instant>) -> Duration {
+        let how = Some((outcome, went));
         match locked(&self.call).take() {
-            Some((call, grant)) => self.account.clone().ended(call, grant, Some(outcome)),
+            Some((call, grant)) => self.account.clone().ended(call, grant, how),
             None => Duration::ZERO,
         }
     }
@@ -360,19 +362,24 @@ where
         self: Arc<Self>,
         call: Call,
         grant: Option<Grant>,
-        outcome: Option<Outcome>,
+        how: Option<(Outcome, Option<Instant>)>,
     ) -> Duration {
         let mut book = self.book();
         let now = self.clock.now();
-        match outcome {
-            Some(outcome) => book.limit.ended(call, outcome, now),
+        // It is not known to have reached the vendor before its end.
+        let how = how.map(|(outcome, went)| (outcome, went.unwrap_or(now).min(now)));
+        match how {
+            Some((outcome, went)) => {
+                book.limit.counts_from(call, went);
+                book.limit.ended(call, outcome, now);
+            }
             None => book.give_back(call),
         }
         let pause = book.limit.pause();
         let paused_for = pause.map_or(Duration::ZERO, |p| p.until.saturating_duration_since(now));
         drop(book);
         if let Some(grant) = grant {
-            self.tasks.spawn(self.clone().settle(grant, outcome));
+            self.tasks.spawn(self.clone().settle(grant, how));
         }
         self.pump();
         paused_for

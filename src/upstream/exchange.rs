@@ -3,6 +3,7 @@
 //! The request is built from typed parts alone, so no byte of a caller's reaches the vendor but what the key names.
 //! Whatever the vendor does, the call ends within `upstream.timeout`.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::Empty;
 use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::capture_connection;
 use tower::util::ServiceExt;
 use tower::{Layer, Service, layer};
 use tracing::{error, info, info_span, warn};
@@ -92,6 +94,11 @@ where
             // The vendor sends nothing ahead that would be of use to anybody.
             let ahead = settings.accept_any_body.then(|| overhear(&mut request));
             let (asked_at, began) = clock.both();
+            let mut connection = capture_connection(&mut request);
+            let connects = async {
+                drop(connection.wait_for_connection_metadata().await);
+                clock.now()
+            };
             let mut status = None;
             let answer = async {
                 let answer = inner.oneshot(request).await?;
@@ -100,7 +107,8 @@ where
                 let body = whole(body, settings.max_body).await?;
                 Ok(Response::from_parts(head, body))
             };
-            let answer = tokio::time::timeout(settings.timeout, answer).await;
+            let answer = tokio::time::timeout(settings.timeout, answer);
+            let (answer, went) = noting(answer, connects).await;
             let (received_at, date) = clock.both();
             let took = received_at.saturating_duration_since(asked_at);
             let mut page = match answer.unwrap_or(Err(Error::UpstreamTimedOut)) {
@@ -121,7 +129,9 @@ where
                 Err(error) => Err(error),
             };
             if let Some(outcome) = spent(&page, &fetch, settings.accept_any_body) {
-                let paused_for = fetch.permit.ended(outcome);
+                // What was not answered may have come at any time.
+                let went = went.filter(|_| status.is_some());
+                let paused_for = fetch.permit.ended(outcome, went);
                 if let Err(Error::UpstreamRefused { retry_after, .. }) = &mut page {
                     *retry_after = paused_for;
                 }
@@ -172,6 +182,19 @@ fn conclude(trace: &Span, status: Option<StatusCode>, page: &Result<Page, Error>
     }
     if let Err(failure) = page {
         trace.note("contacts_gateway.problem", failure.name());
+    }
+}
+
+/// Waits for one thing, and tells what another came to, if that was first.
+async fn noting<T, S>(
+    thing: impl Future<Output = T>,
+    first: impl Future<Output = S>,
+) -> (T, Option<S>) {
+    let mut thing = pin!(thing);
+    tokio::select! {
+        biased;
+        thing = &mut thing => (thing, None),
+        first = first => (thing.await, Some(first)),
     }
 }
 

@@ -8,6 +8,8 @@ use http::{Method, StatusCode};
 
 use crate::support::{ACCOUNT, STREAM, World, eventually, path, path_of};
 
+mod late;
+
 /// The defaults.
 const PLAIN: &str = "[allowance]\n";
 /// Whoever would have to wait is turned away.

@@ -15,6 +15,7 @@ mod back;
 mod calls;
 mod costs;
 mod forgets;
+mod late;
 mod lone;
 mod pages;
 mod protocol;

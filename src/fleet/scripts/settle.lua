@@ -1,7 +1,8 @@
 -- A call has ended: what is learnt of it?
 -- ARGV: …, member, outcome (a: answered, m or h: refused for a minute or an hour, f: failed, l: lost, u: not made), floor,
--- pause_ms
+-- pause_ms, ms since it was on its way to the vendor (-1: it never was)
 local member, outcome, floor, pause = ARGV[OWN], ARGV[OWN + 1], tonumber(ARGV[OWN + 2]), tonumber(ARGV[OWN + 3])
+local ago = tonumber(ARGV[OWN + 4])
 local probe = is.probe == member
 if not is.epoch then return answer('join') end
 
@@ -12,6 +13,16 @@ local function rest(cause, for_)
   clear('probe', 'probe_until')
 end
 
+-- It counts from when it was on its way, which is later than it was let go where a connection had to be made for it. What is said
+-- of it takes time too: so much less is no news.
+local JITTER = 50
+local let_go = ago >= 0 and redis.call('ZSCORE', calls, member)
+if let_go and now - ago > let_go + JITTER then
+  redis.call('ZADD', calls, 'XX', now - ago, member)
+  if hourly > 0 then redis.call('ZADD', hour, 'XX', now - ago, member) end
+  -- The others ask only for calls that are later than those they know of.
+  redis.call('PUBLISH', channel, 'c ' .. member .. ' ' .. string.format('%.0f', now - ago))
+end
 if outcome == 'u' then
   redis.call('ZREM', calls, member)
   redis.call('ZREM', hour, member)

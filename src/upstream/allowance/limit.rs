@@ -13,6 +13,7 @@ use super::Settings;
 use super::mirror::Alone;
 use crate::upstream::refusal::Refusal;
 
+mod late;
 mod learn;
 mod why;
 
@@ -60,7 +61,8 @@ pub enum Cause {
 /// A call that may go. Whoever has it says how the call ended, or gives it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
-    at: Instant,
+    /// When it was let go.
+    pub(super) at: Instant,
     pub(super) kind: Kind,
     /// The pause that it is to end.
     probe: Option<u64>,
@@ -71,7 +73,10 @@ pub struct Call {
 /// A call that went.
 #[derive(Clone, Debug)]
 pub(super) struct Sent {
+    /// It counts from then.
     pub(super) at: Instant,
+    /// Where it went from here.
+    pub(super) call: Option<Call>,
     /// What the other replicas know it by.
     pub(super) name: Option<Arc<str>>,
     /// Nobody knows whether it went.
@@ -124,6 +129,17 @@ const SPENT_BEFORE: (u32, u32) = (40, 59);
 /// The longer of the vendor's windows, and a second for jitter.
 const HOUR: Duration = Duration::from_secs(3_601);
 
+impl Sent {
+    pub(super) fn guessed(at: Instant, guess: Guess) -> Self {
+        Self {
+            at,
+            call: None,
+            name: None,
+            guess: Some(guess),
+        }
+    }
+}
+
 impl Limit {
     /// An account of which nothing is known: as if most of a window's calls had been made already.
     pub fn new(settings: Settings, now: Instant) -> Self {
@@ -135,11 +151,7 @@ impl Limit {
         let log = (0..spent)
             .rev()
             .filter_map(|n| now.checked_sub(apart * n + apart / 2))
-            .map(|at| Sent {
-                at,
-                name: None,
-                guess: Some(Guess::Before),
-            });
+            .map(|at| Sent::guessed(at, Guess::Before));
         Self {
             limit: f64::from(calls),
             ceiling: f64::from(calls),
@@ -178,12 +190,7 @@ impl Limit {
         if let Some(at) = forgotten.filter(|_| self.settings.window > before.window) {
             let place = self.log.partition_point(|one| one.at <= at);
             for _ in 0..calls {
-                let guess = Sent {
-                    at,
-                    name: None,
-                    guess: Some(Guess::Before),
-                };
-                self.log.insert(place, guess);
+                self.log.insert(place, Sent::guessed(at, Guess::Before));
             }
         }
         match (before.hourly, self.settings.hourly) {
@@ -241,8 +248,16 @@ impl Limit {
         {
             self.log.pop_front();
         }
+        self.sent += 1;
+        let call = Call {
+            at: now,
+            kind,
+            probe: self.pause.map(|_| self.pauses),
+            number: self.sent,
+        };
         self.log.push_back(Sent {
             at: now,
+            call: Some(call),
             name: None,
             guess: None,
         });
@@ -262,21 +277,14 @@ impl Limit {
             self.last_refresh = Some(self.due(now));
         }
         self.probing = self.pause.is_some();
-        self.sent += 1;
-        Call {
-            at: now,
-            kind,
-            probe: self.probing.then_some(self.pauses),
-            number: self.sent,
-        }
+        call
     }
 
     /// A call did not go after all.
     pub fn give_back(&mut self, call: Call) {
-        if let Some(place) = self.log.iter().rposition(|sent| sent.at == call.at) {
-            self.log.remove(place);
-        }
-        if let Some(place) = self.hour.iter().rposition(|at| *at == call.at) {
+        let at = self.place_of(call).and_then(|place| self.log.remove(place));
+        let at = at.map_or(call.at, |sent| sent.at);
+        if let Some(place) = self.hour.iter().rposition(|hours| *hours == at) {
             self.hour.remove(place);
         }
         if call.kind == Kind::Refresh && self.last_refresh == Some(call.at) {

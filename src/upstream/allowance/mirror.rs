@@ -62,15 +62,18 @@ impl Limit {
     /// A call went, perhaps from here. One that was let go and not heard of went later than it was said to at first.
     pub(super) fn mirror(&mut self, name: &Arc<str>, at: Instant) {
         let known = |sent: &Sent| sent.name.as_ref() == Some(name);
+        let mut call = None;
         if let Some(place) = self.log.iter().position(known) {
             if self.log[place].at >= at {
                 return;
             }
+            call = self.log[place].call;
             self.forget(place);
         }
         let place = self.log.partition_point(|sent| sent.at <= at);
         let sent = Sent {
             at,
+            call,
             name: Some(name.clone()),
             guess: None,
         };
@@ -147,12 +150,8 @@ impl Limit {
             });
             let place = self.log.partition_point(|sent| sent.at <= from);
             for _ in 0..unheard {
-                let guess = Sent {
-                    at: from,
-                    name: None,
-                    guess: Some(Guess::Meanwhile),
-                };
-                self.log.insert(place, guess);
+                self.log
+                    .insert(place, Sent::guessed(from, Guess::Meanwhile));
             }
         }
         self.alone = Some(Alone {
@@ -196,10 +195,10 @@ impl Limit {
 
     /// For how many a call counts.
     pub(super) fn weight(&self, sent: &Sent) -> usize {
+        // One that was let go before is known to the others, even if it came late to the vendor.
+        let let_go = sent.call.map_or(sent.at, |call| call.at);
         match self.alone {
-            Some(alone) if sent.guess.is_none() && sent.at >= alone.since => {
-                alone.replicas as usize
-            }
+            Some(alone) if sent.guess.is_none() && let_go >= alone.since => alone.replicas as usize,
             _ => 1,
         }
     }

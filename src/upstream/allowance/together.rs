@@ -215,11 +215,12 @@ where
         Ok(Some((call, Some(grant))))
     }
 
-    /// Tells the others how a call ended; nothing: it was not made.
-    pub(super) async fn settle(self: Arc<Self>, grant: Grant, outcome: Option<Outcome>) {
+    /// Tells the others how a call ended, and from when it counts; nothing: it was not made.
+    pub(super) async fn settle(self: Arc<Self>, grant: Grant, how: Option<(Outcome, Instant)>) {
         let Some(together) = &self.together else {
             return;
         };
+        let (outcome, went) = how.unzip();
         let ended = match outcome {
             Some(Outcome::Answered) => Ended::Answered,
             Some(Outcome::Refused(Refusal::Minute)) => Ended::Refused,
@@ -228,7 +229,7 @@ where
             Some(Outcome::Lost) => Ended::Lost,
             None => Ended::Unsent,
         };
-        if let Ok(view) = together.account.settle(&grant.member, ended).await {
+        if let Ok(view) = together.account.settle(&grant.member, ended, went).await {
             let mut book = self.book();
             book.limit.adopt(&view, self.clock.now());
             book.hold_no_more();

@@ -41,7 +41,7 @@ async fn whatever_the_order_of_events_the_promises_hold() {
     assert!(grants as u64 >= seeds * 4, "calls were made: {grants}");
 }
 
-async fn join(url: &str) -> Fleet {
+pub(super) async fn join(url: &str) -> Fleet {
     let settings = Settings {
         url: Some(url.parse().unwrap()),
         username: String::new(),
@@ -234,7 +234,7 @@ impl<'a> World<'a> {
             self.leases[page] = None;
         }
         self.accounts[replica]
-            .settle(&grant.member, Ended::Answered)
+            .settle(&grant.member, Ended::Answered, None)
             .await
             .unwrap();
     }

@@ -175,6 +175,9 @@ impl Machine {
             How::Failed => Outcome::Failed,
             How::Lost => Outcome::Lost,
         };
+        if matches!(outcome, Outcome::Failed | Outcome::Lost) {
+            self.book.limit.counts_from(sent.call, self.now);
+        }
         self.book.ended(sent.call, outcome, self.now);
         if matches!(how, How::Answered) {
             self.fetched.insert(sent.key);
