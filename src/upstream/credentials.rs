@@ -303,9 +303,9 @@ impl Credential {
         self.rotation.second(refused, now)
     }
 
-    /// The vendor took a token of this one's after it had refused the other's.
-    pub fn took(&self, by: By) {
-        self.rotation.took(by);
+    /// The vendor refused a token of the other's. From now on this one's goes first.
+    pub fn goes_first(&self, by: By) {
+        self.rotation.goes_first(by);
     }
 
     /// How its tokens are signed.

@@ -1,7 +1,7 @@
 //! One more call where the vendor refused the credentials straight after they changed, with the other of the two secrets.
 //!
 //! It stands above everything that makes up a call, because the second one is a call like the first, and is counted on
-//! its own. Where the allowance has no second one at once, there is none.
+//! its own. Where the allowance has no second one at once, there is none, and the next call begins with the other secret.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -73,6 +73,7 @@ where
                 return page;
             };
             let Some(permit) = fetch.permit.another().await else {
+                credential.goes_first(by);
                 return page;
             };
             let second = Fetch {
@@ -84,7 +85,7 @@ where
             };
             let page = inner.oneshot(second).await;
             if page.is_ok() {
-                credential.took(by);
+                credential.goes_first(by);
                 let taken = match by {
                     By::Own => "new",
                     By::Other => "other",

@@ -1,7 +1,7 @@
 //! That there are two secrets for a while after one of them took the other's place, of which the vendor takes one.
 //!
 //! A secret changes in two places, at the vendor and here, and never at the same moment. New tokens are made with the
-//! new one at once; where the vendor refuses that, the other is tried, and once it is taken it goes first.
+//! new one at once; where the vendor refuses that, the other is tried at once, or by the next call, and goes first from then on.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ pub(super) struct Rotation {
 struct Former {
     minter: Arc<Minter>,
     until: Instant,
-    /// The vendor took it, and not the new one.
+    /// The vendor refused the new one, and not this one since.
     first: bool,
 }
 
@@ -49,7 +49,7 @@ impl Rotation {
     /// Takes the place of another.
     pub(super) fn follow(&self, before: &Self, now: Instant) {
         let _ = before.next.set(Arc::downgrade(&self.own));
-        // Of the two there the one that the vendor took last.
+        // Of the two there the one that the vendor did not refuse last.
         let minter = before.minter(before.first(now), now);
         *self.former() = Some(Former {
             minter,
@@ -74,7 +74,7 @@ impl Rotation {
         }
     }
 
-    pub(super) fn took(&self, by: By) {
+    pub(super) fn goes_first(&self, by: By) {
         if let Some(former) = self.former().as_mut() {
             former.first = by == By::Other;
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contacts_gateway::vendor::Vendor;
+use contacts_gateway::vendor::{Behaviour, Message, Vendor};
 use http::StatusCode;
 use jsonwebtoken::{DecodingKey, Validation};
 
@@ -82,7 +82,7 @@ async fn the_old_secret_is_not_shown_for_longer_than_a_change_takes() {
 }
 
 #[tokio::test]
-async fn the_second_call_is_not_made_where_the_allowance_has_none() {
+async fn where_the_allowance_has_no_second_call_the_next_one_begins_with_the_other_secret() {
     let one = "[allowance]\ncalls = 1\nfloor = 1\nreserve = 0\nqueue_deadline = \"0s\"";
     let living = Living::with(one).await;
     let world = &living.world;
@@ -91,9 +91,46 @@ async fn the_second_call_is_not_made_where_the_allowance_has_none() {
     let refused = world.get("cl-n6-a").await;
     refused.is_problem(502, "credentials-refused");
     assert_eq!(signed(&world.vendor), ["next"]);
-    world.hand.forward(Duration::from_secs(61));
+    for list in ["cl-n6-a", "cl-n6-b"] {
+        world.hand.forward(Duration::from_secs(61));
+        assert_eq!(world.get(list).await.status, StatusCode::OK);
+    }
+    assert_eq!(signed(&world.vendor), ["next", "first", "first"]);
+    world.vendor.accept(vec![app(NEXT)]);
+    for list in ["cl-n6-c", "cl-n6-d", "cl-n6-e"] {
+        world.hand.forward(Duration::from_secs(61));
+        world.get(list).await;
+    }
+    assert_eq!(signed(&world.vendor)[3..], ["first", "next", "next"]);
+}
+
+#[tokio::test]
+async fn a_secret_that_is_not_taken_yet_costs_one_call_while_calls_are_paced() {
+    let living = Living::with("[allowance]\nqueue_deadline = \"0s\"").await;
+    let world = &living.world;
     world.get("cl-n6-a").await;
-    assert_eq!(signed(&world.vendor), ["next", "next"]);
+    world.vendor.behave(Behaviour {
+        refuse: Some(Message::PerMinute),
+        times: Some(1),
+        ..Behaviour::default()
+    });
+    let refused = world.get("cl-n6-b").await;
+    refused.is_problem(503, "upstream-refused");
+    // What stayed wanted ends the pause.
+    world.hand.forward(Duration::from_secs(60));
+    eventually("the pause is over", async || {
+        (world.vendor.calls() == 3).then_some(())
+    })
+    .await;
+    world.is_at_rest(true).await;
+    living.secret(NEXT).await;
+    let mut statuses = Vec::new();
+    for list in ["cl-n6-c", "cl-n6-d", "cl-n6-e"] {
+        world.hand.forward(Duration::from_secs(10));
+        statuses.push(world.get(list).await.status.as_u16());
+    }
+    assert_eq!(statuses, [502, 200, 200]);
+    assert_eq!(signed(&world.vendor)[3..], ["next", "first", "first"]);
 }
 
 #[tokio::test]
