@@ -37,6 +37,9 @@ use crate::error::Error;
 /// we who close it.
 const IDLE: Duration = Duration::from_secs(50);
 
+/// The largest head of an answer: what hyper takes by HTTP/1.
+const LARGEST_HEAD: u32 = 408 * 1024;
+
 /// A request that wants a connection of its own, because the pool's last one was dead.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DialAnew;
@@ -91,6 +94,7 @@ impl Client {
             .pool_idle_timeout(IDLE)
             .http2_keep_alive_interval(settings.timeout / 4)
             .http2_keep_alive_timeout(settings.timeout / 4)
+            .http2_max_header_list_size(LARGEST_HEAD)
             .retry_canceled_requests(false);
         Ok(Self(Arc::new(Pools {
             pooled: pool.build(dial.clone()),
@@ -209,7 +213,12 @@ fn meaning(error: &legacy::Error, wire: Option<&Wire>) -> Error {
     if hyper.is_some_and(|e| e.is_parse() || e.is_parse_too_large()) {
         return Error::UpstreamGarbled("it is not HTTP".into());
     }
-    let reset = cause::<h2::Error>(error).filter(|e| e.is_reset() && e.is_remote());
+    let h2 = cause::<h2::Error>(error);
+    // It is we who end the request then, or all of the connection.
+    if h2.is_some_and(h2::Error::is_library) {
+        return Error::UpstreamGarbled("it is not HTTP, or its head is too large".into());
+    }
+    let reset = h2.filter(|e| e.is_reset() && e.is_remote());
     match wire {
         // RFC 9113 section 8.7: nothing has been done for it.
         _ if reset.and_then(h2::Error::reason) == Some(Reason::REFUSED_STREAM) => {

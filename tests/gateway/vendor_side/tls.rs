@@ -119,6 +119,29 @@ async fn over_tls_too_failures_have_their_names_and_are_not_repeated() {
 }
 
 #[tokio::test]
+async fn a_head_is_taken_or_called_garbled_by_its_size_whichever_http_brings_it() {
+    for (protocol, _) in PROTOCOLS {
+        let (world, _folder) = trusted(protocol, "").await;
+        world.get("cl-n6-a").await;
+        let padded = |bytes| {
+            let pad = "x".repeat(bytes);
+            told(&format!(r#"{{"headers": [["x-pad", "{pad}"]]}}"#))
+        };
+        world.vendor.behave(padded(20_000));
+        let large = world.get("cl-n6-b").await;
+        assert_eq!(large.status, StatusCode::OK, "{protocol}: {}", large.text());
+        world.vendor.behave(padded(500_000));
+        world
+            .get("cl-n6-c")
+            .await
+            .is_problem(502, "upstream-garbled");
+        assert_eq!(world.vendor.calls(), 3, "{protocol}");
+        world.vendor.behave(Behaviour::default());
+        assert_eq!(world.get("cl-n6-d").await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
 async fn a_vendor_that_cannot_prove_who_it_is_gets_no_token() {
     let (authority, other, folder) = (Authority::new(), Authority::new(), Folder::new());
     let mut expired = named("127.0.0.1");
