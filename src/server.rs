@@ -160,7 +160,7 @@ impl Gateway {
                 fleet.standing().configured.then(|| Sharing {
                     fleet: fleet.clone(),
                     page: |(key, sent): &Name| (key, sent),
-                    lease: config.upstream.timeout + LEASE_MARGIN,
+                    lease: lease(&config),
                 }),
             ),
             store,
@@ -317,8 +317,11 @@ impl Gateway {
 /// For the first part of `drain_for` no connection is taken, and those that were still bring their requests.
 const ON_ITS_WAY: Duration = Duration::from_millis(250);
 
-/// So much longer than a call may take, a replica that makes one is waited for.
-const LEASE_MARGIN: Duration = Duration::from_secs(1);
+/// For how long a replica that makes a call is waited for: a little longer than the call may take.
+fn lease(config: &Config) -> Duration {
+    const MARGIN: Duration = Duration::from_secs(1);
+    config.upstream.timeout + MARGIN
+}
 
 async fn listen(
     key: &'static str,

@@ -23,6 +23,7 @@ use crate::telemetry::logs::EACH;
 use crate::telemetry::metrics::{Limits, Reload};
 
 use super::http::Versions;
+use super::lease;
 use super::tls::Tls;
 
 /// How a port serves now. Requests ask for the service, connections for the rest.
@@ -246,7 +247,7 @@ impl Live {
         let means = self
             .means
             .changed((was, &config), credentials, client, parts);
-        accounts.go_by(&config.allowance, config.cache.usable_for);
+        accounts.go_by(&config.allowance, config.cache.usable_for, lease(&config));
         let Ports { callers, operators } = &self.serving;
         let tls = tls(&loaded.certificates, &config, Some(&self.serving));
         let admin = operators.now().service.clone();

@@ -84,6 +84,7 @@ struct Inner<K, L> {
 struct Desks<K, L> {
     settings: Settings,
     penalty: Duration,
+    lease: Duration,
     open: HashMap<AccountId, Arc<Desk<K, L>>>,
     tidied_at: Instant,
 }
@@ -140,6 +141,9 @@ where
         let desks = Desks {
             settings,
             penalty,
+            lease: sharing
+                .as_ref()
+                .map_or(Duration::ZERO, |sharing| sharing.lease),
             open: HashMap::default(),
             tidied_at: clock.now(),
         };
@@ -152,18 +156,19 @@ where
     }
 
     /// From now on goes by these settings. What was spent stays spent, what was learnt stays learnt as far as it can, and
-    /// who waits goes on waiting.
-    pub fn go_by(&self, settings: &Settings, penalty: Duration) {
+    /// who waits goes on waiting. `lease`: no call takes longer.
+    pub fn go_by(&self, settings: &Settings, penalty: Duration, lease: Duration) {
         let inner = &*self.0;
         let open: Vec<_> = {
             let mut desks = locked(&inner.desks);
             (desks.settings, desks.penalty) = (settings.clone(), penalty);
+            desks.lease = lease;
             desks.open.values().cloned().collect()
         };
         for desk in open {
             desk.book().go_by(settings, penalty, inner.clock.now());
-            if let (Some(sharing), Some(together)) = (&inner.sharing, &desk.together) {
-                together.go_by(sharing, settings);
+            if let Some(together) = &desk.together {
+                together.go_by(settings, lease);
             }
             // There may be more calls now than before.
             desk.pump();
@@ -182,11 +187,11 @@ where
                 .open
                 .retain(|_, desk| Arc::strong_count(desk) > 1 || !desk.book().is_forgettable(now));
         }
-        let (settings, penalty) = (&desks.settings, desks.penalty);
+        let (settings, penalty, lease) = (&desks.settings, desks.penalty, desks.lease);
         let open = || {
             let together = inner.sharing.as_ref();
             Arc::new(Desk {
-                together: together.and_then(|sharing| sharing.together(account, settings)),
+                together: together.and_then(|sharing| sharing.together(account, settings, lease)),
                 book: Mutex::new(Book::new(settings, penalty, now)),
                 clock: inner.clock.clone(),
                 tasks: inner.tasks.clone(),

@@ -23,7 +23,7 @@ pub struct Sharing<K> {
     pub fleet: Fleet,
     /// The page that a key stands for.
     pub page: fn(&K) -> (&PageKey, &Forwarded),
-    /// No call takes longer.
+    /// No call takes longer, to begin with.
     pub lease: Duration,
 }
 
@@ -46,26 +46,30 @@ pub(super) struct Together<K> {
 /// After an answer that did not come in time, the next question waits so long.
 const BREATH: Duration = Duration::from_millis(50);
 
-impl<K> Sharing<K> {
-    /// What replicas have to agree on.
-    pub(super) fn rules(&self, settings: &Settings) -> Rules {
-        Rules {
-            window: settings.window,
-            calls: settings.calls.get(),
-            reserve: settings.reserve,
-            hourly: settings.hourly,
-            floor: settings.floor.get(),
-            pause: settings.pause,
-            careful: CAREFUL,
-            lease: self.lease,
-        }
+/// What replicas have to agree on.
+fn rules(settings: &Settings, lease: Duration) -> Rules {
+    Rules {
+        window: settings.window,
+        calls: settings.calls.get(),
+        reserve: settings.reserve,
+        hourly: settings.hourly,
+        floor: settings.floor.get(),
+        pause: settings.pause,
+        careful: CAREFUL,
+        lease,
     }
+}
 
+impl<K> Sharing<K> {
     /// An account, if there are other replicas.
-    pub(super) fn together(&self, account: &str, settings: &Settings) -> Option<Together<K>> {
-        let rules = self.rules(settings);
+    pub(super) fn together(
+        &self,
+        account: &str,
+        settings: &Settings,
+        lease: Duration,
+    ) -> Option<Together<K>> {
         Some(Together {
-            account: self.fleet.account(account, rules)?,
+            account: self.fleet.account(account, rules(settings, lease))?,
             page: self.page,
             replicas: settings.fleet_size.get(),
             joined: AtomicU64::new(0),
@@ -332,8 +336,8 @@ where
 
 impl<K> Together<K> {
     /// From now on goes by these settings.
-    pub(super) fn go_by(&self, sharing: &Sharing<K>, settings: &Settings) {
-        self.account.go_by(sharing.rules(settings));
+    pub(super) fn go_by(&self, settings: &Settings, lease: Duration) {
+        self.account.go_by(rules(settings, lease));
     }
 
     async fn ask(

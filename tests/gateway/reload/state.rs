@@ -9,7 +9,8 @@ use http::{Method, StatusCode};
 use crate::support::callers::caller;
 use crate::support::connection::{Connection, request};
 use crate::support::living::{Living, app};
-use crate::support::{ACCOUNT, eventually};
+use crate::support::redis::Redis;
+use crate::support::{ACCOUNT, STREAM, eventually, path_of};
 
 const NEXT: &str = "canary-secret-of-tomorrow-4f6d8c3b1a0f9e8d7c6b";
 
@@ -69,6 +70,33 @@ async fn calls_that_were_made_count_under_every_allowance_that_follows() {
     living.is_spent_at(9).await;
     living.world.hand.forward(seconds(61));
     living.is_spent_at(13).await;
+}
+
+#[tokio::test]
+async fn other_replicas_leave_a_fetch_alone_for_as_long_as_calls_may_take_now() {
+    let Some(redis) = Redis::start() else { return };
+    let living = Living::with(&redis.shared()).await;
+    living.world.get("cl-n6-a").await;
+    let longer = redis.shared() + "[upstream]\ntimeout = \"60s\"\n";
+    living.settings(&longer).await;
+    living.world.vendor.behave(Behaviour {
+        delay: seconds(60),
+        ..Behaviour::default()
+    });
+    for account in [ACCOUNT, "67777ce93e25326494e90002"] {
+        let path = path_of(STREAM, "cl-n6-b", account);
+        let left = eventually("it is fetched", async || {
+            let mut keys = redis.keys().into_iter();
+            let lease = keys.find(|key| key.contains("lease:"))?;
+            redis.cli(&["pttl", &lease]).parse::<i64>().ok()
+        });
+        let left = tokio::select! {
+            _ = living.world.gateway.get(&path) => panic!("answered"),
+            left = left => left,
+        };
+        assert!((50_000..=61_000).contains(&left), "{left} ms");
+        redis.cli(&["flushall"]);
+    }
 }
 
 #[tokio::test]
