@@ -104,6 +104,19 @@ impl Account {
         self.0.shared.listeners().insert(channel, Arc::new(heard));
     }
 
+    /// Nobody wants to hear of the account any more, unless somebody else has begun to since.
+    pub fn hear_no_more(&self) {
+        let channel = self.0.shared.names.of_account(&self.0.name, "news");
+        let mut listeners = self.0.shared.listeners();
+        let own = |heard: &Arc<(Self, Listener)>| Arc::ptr_eq(&heard.0.0, &self.0);
+        let gone = listeners
+            .get(&channel)
+            .is_some_and(own)
+            .then(|| listeners.remove(&channel));
+        drop(listeners);
+        drop(gone);
+    }
+
     /// What a page is called in what is said of it.
     pub fn name_of(&self, (key, sent): (&PageKey, &Forwarded)) -> Box<str> {
         self.0.shared.names.page(key, sent).page.into()
@@ -340,6 +353,13 @@ impl Account {
 pub(super) type Listeners = HashMap<String, Arc<(Account, Listener)>>;
 
 impl Shared {
+    /// Has the store tell no more of accounts of which nobody wants to hear.
+    pub(super) async fn listen_only(&self) {
+        let own = self.channel();
+        let wanted = |channel: &str| channel == own || self.listeners().contains_key(channel);
+        self.link.listen_only(wanted).await;
+    }
+
     /// The store is to be told of calls that went without it.
     pub(super) fn is_back(&self) {
         let untold = self.seats().untold();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use redis::{Cmd, PushInfo, RedisError, Value};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, RwLock, Semaphore};
 use tracing::{debug, warn};
 
 use super::script::Script;
@@ -30,6 +30,8 @@ pub(super) struct Link {
     places: Semaphore,
     state: Mutex<State>,
     broken: Notify,
+    /// Kept to oneself from when channels are given up until the store knows: who wants one of them again asks after that.
+    giving_up: RwLock<()>,
 }
 
 #[derive(Default)]
@@ -56,6 +58,7 @@ impl Link {
             places: Semaphore::new(PLACES),
             state: Mutex::default(),
             broken: Notify::new(),
+            giving_up: RwLock::default(),
         }
     }
 
@@ -113,6 +116,7 @@ impl Link {
 
     /// Hears of what is said in a channel, from now on and over later connections too.
     pub(super) async fn listen(&self, channel: String) -> Result<(), Away> {
+        let _after = self.giving_up.read().await;
         let wire = {
             let mut state = self.state();
             if !state.channels.insert(channel.clone()) {
@@ -127,6 +131,34 @@ impl Link {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.failed("subscribe", &error)),
             Err(_) => Err(self.failed("subscribe", &late())),
+        }
+    }
+
+    /// Hears no more of what is said in channels that nobody wants; the next time, while somebody is about to hear of one.
+    pub(super) async fn listen_only(&self, wanted: impl Fn(&str) -> bool) {
+        let Ok(_before) = self.giving_up.try_write() else {
+            return;
+        };
+        let (wire, unwanted) = {
+            let mut state = self.state();
+            let channels = std::mem::take(&mut state.channels);
+            let (kept, unwanted): (BTreeSet<_>, BTreeSet<_>) =
+                channels.into_iter().partition(|channel| wanted(channel));
+            state.channels = kept;
+            (state.wire.clone(), Vec::from_iter(unwanted))
+        };
+        let Some(mut wire) = wire.filter(|_| !unwanted.is_empty()) else {
+            return;
+        };
+        match tokio::time::timeout(self.timeout, wire.unsubscribe(&unwanted)).await {
+            Ok(Ok(())) => {}
+            // A user who was allowed all that is needed before this was asked: what comes is of no matter.
+            Ok(Err(error)) if error.kind() == redis::ServerErrorKind::NoPerm.into() => {
+                self.metrics.shared_error("unsubscribe");
+                debug!(%error, "the shared store goes on telling what nobody wants");
+            }
+            Ok(Err(error)) => drop(self.failed("unsubscribe", &error)),
+            Err(_) => drop(self.failed("unsubscribe", &late())),
         }
     }
 

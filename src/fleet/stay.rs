@@ -131,6 +131,7 @@ impl Shared {
                     unanswered = 0;
                     // What is not known yet is asked for again.
                     let _ = self.catch_up(forgot).await;
+                    self.listen_only().await;
                 }
                 Ok(None) => return,
                 // One that is late is one that is late.

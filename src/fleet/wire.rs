@@ -49,6 +49,13 @@ impl Wire {
             Self::Many(wire) => wire.subscribe(channels).await,
         }
     }
+
+    pub(super) async fn unsubscribe(&mut self, channels: &[String]) -> RedisResult<()> {
+        match self {
+            Self::One(wire) => wire.unsubscribe(channels).await,
+            Self::Many(wire) => wire.unsubscribe(channels).await,
+        }
+    }
 }
 
 impl Dial {

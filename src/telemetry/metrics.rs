@@ -30,9 +30,10 @@ const AGE_SECONDS: &[f64] = &[
 ];
 
 /// What the shared store is asked to do.
-const SHARED: [&str; 13] = [
+const SHARED: [&str; 14] = [
     "connect",
     "subscribe",
+    "unsubscribe",
     "beat",
     "get",
     "decode",

@@ -19,6 +19,7 @@ mod late;
 mod lone;
 mod pages;
 mod protocol;
+mod quiet;
 mod stores;
 
 /// Replicas before one vendor.

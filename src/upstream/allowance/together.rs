@@ -334,6 +334,12 @@ where
     }
 }
 
+impl<K> Drop for Together<K> {
+    fn drop(&mut self) {
+        self.account.hear_no_more();
+    }
+}
+
 impl<K> Together<K> {
     /// From now on goes by these settings.
     pub(super) fn go_by(&self, settings: &Settings, lease: Duration) {
