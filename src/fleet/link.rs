@@ -117,14 +117,15 @@ impl Link {
     /// Hears of what is said in a channel, from now on and over later connections too.
     pub(super) async fn listen(&self, channel: String) -> Result<(), Away> {
         let _after = self.giving_up.read().await;
-        let wire = {
+        let mut wire = {
             let mut state = self.state();
+            // A connection that is being made has perhaps been told already of those that were wanted before.
+            let wire = state.wire.clone().ok_or(Away)?;
             if !state.channels.insert(channel.clone()) {
                 return Ok(());
             }
-            state.wire.clone()
+            wire
         };
-        let mut wire = wire.ok_or(Away)?;
         let channels = [channel];
         let subscribing = tokio::time::timeout(self.timeout, wire.subscribe(&channels));
         match subscribing.await {

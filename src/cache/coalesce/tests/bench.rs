@@ -64,7 +64,7 @@ impl Bench {
         let (tasks, calls) = (TaskTracker::new(), Calls::default());
         let made = calls.clone();
         let below = service_fn(move |fetch: Fetch| {
-            fetch.permit.ended(Outcome::Answered);
+            fetch.permit.ended(Outcome::Answered, None);
             let (land, landing) = oneshot::channel();
             made.lock().unwrap().push(Some(land));
             async move { landing.await.expect("a test that wants this panic") }
