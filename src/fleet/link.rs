@@ -41,7 +41,10 @@ struct State {
     late: u32,
     /// Connections so far.
     number: u64,
+    /// What is to be heard, over later connections too.
     channels: BTreeSet<String>,
+    /// What is heard over this connection.
+    heard: BTreeSet<String>,
 }
 
 /// Commands on their way at once.
@@ -72,6 +75,7 @@ impl Link {
             let subscribing = tokio::time::timeout(self.dial.limit, wire.subscribe(&channels));
             subscribing.await.map_err(|_| late())??;
         }
+        self.state().heard = channels.into_iter().collect();
         Ok((wire, told))
     }
 
@@ -119,9 +123,9 @@ impl Link {
         let _after = self.giving_up.read().await;
         let mut wire = {
             let mut state = self.state();
-            // A connection that is being made has perhaps been told already of those that were wanted before.
+            state.channels.insert(channel.clone());
             let wire = state.wire.clone().ok_or(Away)?;
-            if !state.channels.insert(channel.clone()) {
+            if state.heard.contains(&channel) {
                 return Ok(());
             }
             wire
@@ -129,7 +133,10 @@ impl Link {
         let channels = [channel];
         let subscribing = tokio::time::timeout(self.timeout, wire.subscribe(&channels));
         match subscribing.await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => {
+                self.state().heard.extend(channels);
+                Ok(())
+            }
             Ok(Err(error)) => Err(self.failed("subscribe", &error)),
             Err(_) => Err(self.failed("subscribe", &late())),
         }
@@ -146,6 +153,7 @@ impl Link {
             let (kept, unwanted): (BTreeSet<_>, BTreeSet<_>) =
                 channels.into_iter().partition(|channel| wanted(channel));
             state.channels = kept;
+            state.heard.retain(|channel| !unwanted.contains(channel));
             (state.wire.clone(), Vec::from_iter(unwanted))
         };
         let Some(mut wire) = wire.filter(|_| !unwanted.is_empty()) else {
