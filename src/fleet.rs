@@ -55,7 +55,7 @@ pub use backlog::Holds;
 pub use entry::Copy;
 pub use landings::{Landing, Landings};
 pub use link::Away;
-pub use pages::Start;
+pub use pages::{Start, UNKEPT};
 pub use seats::{Part, gap_of};
 pub use settings::{Joining, Mistakes, Settings};
 

@@ -20,12 +20,13 @@ use tower::Service;
 use tower::util::ServiceExt;
 use tracing::info_span;
 
-use super::elsewhere::{UNKEPT, landed};
+use super::elsewhere::landed;
 use super::lookup::Lookups;
 use super::store::Entry;
 use super::{Fetched, Wanted};
 use crate::contacts::{Forwarded, Page, PageKey, Read, SharedPage};
 use crate::error::Error;
+use crate::fleet::UNKEPT;
 use crate::telemetry::traces::{self, Traces};
 use crate::upstream::allowance::{self, Allowances, Go, Launch, Permit, Wishes};
 use crate::upstream::credentials::By;

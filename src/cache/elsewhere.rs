@@ -11,7 +11,7 @@ use super::policy::Rules;
 use super::store::Entry;
 use crate::contacts::Page;
 use crate::error::Error;
-use crate::fleet::{Away, Decision, Grant};
+use crate::fleet::{Away, Decision, Grant, UNKEPT};
 use crate::upstream::allowance::{Call, Go};
 use crate::upstream::{Fetch, Reason};
 
@@ -117,7 +117,5 @@ pub(super) fn landed(found: Arc<Entry>) -> Landed {
     }
 }
 
-/// The name of what is not kept, among replicas.
-pub(super) const UNKEPT: &str = "unkept";
 /// Until things are expected to be clearer.
 const MOMENT: Duration = Duration::from_millis(100);

@@ -20,6 +20,9 @@ pub struct Start {
     pub(super) stamp: u64,
 }
 
+/// Why a fetch has brought nothing for the others, where nothing went wrong.
+pub const UNKEPT: &str = "unkept";
+
 impl Fleet {
     /// A fetch begins that asks nobody.
     pub fn start(&self, now: Instant) -> Start {
@@ -107,7 +110,7 @@ impl Shared {
             arrived: self.micros(copy.page.received_at),
         };
         let Some(entry) = entry::write(&copy, head, &name.clear, &self.keys) else {
-            return Ok(());
+            return self.release(key, &copy.sent, start, UNKEPT, false).await;
         };
         let keys = [
             self.names.of_account(&name.account, &name.page),

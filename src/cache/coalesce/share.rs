@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use super::{Fetches, Name};
-use crate::cache::elsewhere::UNKEPT;
 use crate::contacts::{Page, SharedPage};
-use crate::fleet::{Copy, Start};
+use crate::fleet::{Copy, Start, UNKEPT};
 
 /// What they are told.
 pub(super) enum Share {

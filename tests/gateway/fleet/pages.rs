@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use contacts_gateway::vendor::Behaviour;
 
 use super::*;
 use crate::support::Folder;
@@ -168,6 +169,43 @@ async fn an_entry_goes_when_its_page_is_of_no_more_use() {
         let left: u64 = redis.cli(&["pttl", &key]).parse().unwrap();
         assert!((20_000..=30_000).contains(&left), "{left}");
     }
+}
+
+/// For longer than a caller has time for, nobody else fetches what one replica fetches.
+const LONG_CALLS: &str = "[upstream]\ntimeout = \"60s\"\n";
+
+#[tokio::test]
+async fn nobody_waits_for_a_page_that_is_too_large_to_be_shared() {
+    let Some(redis) = Redis::start() else { return };
+    let replicas = Replicas::start(2, &(redis.shared() + LONG_CALLS)).await;
+    replicas.see(2).await;
+    let mut dice = 88_172_645_463_325_252_u64;
+    let noise = std::iter::repeat_with(|| {
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        char::from(b'0' + (dice >> 20) as u8 % 64)
+    });
+    let noise: String = noise.filter(|char| *char != '\\').take(3_000_000).collect();
+    let results = r#""status":"success","data":{"results":[]}"#;
+    replicas.vendor.behave(Behaviour {
+        delay: Duration::from_millis(300),
+        body: Some(format!(r#"{{{results},"noise":"{noise}"}}"#)),
+        status: Some(StatusCode::OK),
+        ..Behaviour::default()
+    });
+    let (first, second) = tokio::join!(replicas.get(0, "cl-n6-a"), async {
+        eventually("it is fetched", async || {
+            (replicas.vendor.calls() == 1).then_some(())
+        })
+        .await;
+        replicas.get(1, "cl-n6-a").await
+    });
+    assert_eq!(
+        (first.status, second.status),
+        (StatusCode::OK, StatusCode::OK)
+    );
+    assert_eq!(replicas.vendor.calls(), 2);
 }
 
 /// Waits until the store has so many pages.
