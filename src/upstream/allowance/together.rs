@@ -13,7 +13,7 @@ use super::book::{Book, Go, Wish};
 use super::limit::{CAREFUL, Call, Kind, Outcome};
 use super::{Desk, Settings, locked};
 use crate::contacts::{Forwarded, PageKey};
-use crate::fleet::{self, Away, Decision, Ended, Fleet, Grant, News, Part, Rules};
+use crate::fleet::{self, Away, Decision, Ended, Fleet, Grant, News, Part, Rules, UNKEPT};
 use crate::upstream::refusal::Refusal;
 
 /// With whom the accounts are shared, and what a key is called among them.
@@ -29,6 +29,7 @@ pub struct Sharing<K> {
 
 /// One account among replicas.
 pub(super) struct Together<K> {
+    fleet: Fleet,
     account: fleet::Account,
     page: fn(&K) -> (&PageKey, &Forwarded),
     /// How many replicas there are where nobody has ever told.
@@ -69,6 +70,7 @@ impl<K> Sharing<K> {
         lease: Duration,
     ) -> Option<Together<K>> {
         Some(Together {
+            fleet: self.fleet.clone(),
             account: self.fleet.account(account, rules(settings, lease))?,
             page: self.page,
             replicas: settings.fleet_size.get(),
@@ -158,7 +160,7 @@ where
                 Decision::Go(grant) => {
                     if !book.go(&wish, Some(grant.clone()), now) {
                         drop(book);
-                        self.tasks.spawn(self.clone().settle(grant, None));
+                        self.tasks.spawn(self.clone().give_back(wish.key, grant));
                     }
                 }
                 Decision::Wait(time) => book.hold(wish.kind, now + time),
@@ -239,6 +241,17 @@ where
             book.hold_no_more();
             drop(book);
             self.pump();
+        }
+    }
+
+    /// What the others let go is no longer wanted here: whoever waits for its page waits no longer.
+    async fn give_back(self: Arc<Self>, key: K, grant: Grant) {
+        let start = grant.start;
+        self.clone().settle(grant, None).await;
+        if let Some(together) = &self.together {
+            let (key, sent) = (together.page)(&key);
+            let released = together.fleet.release(key, sent, start, UNKEPT, false);
+            released.await;
         }
     }
 

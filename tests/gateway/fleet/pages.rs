@@ -208,6 +208,31 @@ async fn nobody_waits_for_a_page_that_is_too_large_to_be_shared() {
     assert_eq!(replicas.vendor.calls(), 2);
 }
 
+#[tokio::test]
+async fn nobody_waits_for_a_fetch_that_was_let_go_after_its_caller_had_hung_up() {
+    let Some(redis) = Redis::start() else { return };
+    let replicas = Replicas::start(2, &(redis.shared() + LONG_CALLS)).await;
+    replicas.see(2).await;
+    replicas.get(0, "cl-n6-warm").await;
+    let waits = async |callers: u64| {
+        eventually("who waits", async || {
+            let status = replicas.all[0].operate(Method::GET, "/status").await.json();
+            (status["accounts"][ACCOUNT]["waiting"] == callers).then_some(())
+        })
+        .await;
+    };
+    redis.cli(&["client", "pause", "10000", "write"]);
+    tokio::select! {
+        _ = replicas.get(0, "cl-n6-a") => panic!("answered"),
+        () = waits(1) => {}
+    }
+    waits(0).await;
+    redis.cli(&["client", "unpause"]);
+    let other = replicas.get(1, "cl-n6-a").await;
+    assert_eq!(other.status, StatusCode::OK, "{}", other.text());
+    assert_eq!(replicas.vendor.calls(), 2);
+}
+
 /// Waits until the store has so many pages.
 pub(super) async fn stored(redis: &Redis, pages: usize) {
     eventually(&format!("the store has {pages} pages"), async || {
