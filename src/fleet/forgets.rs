@@ -5,7 +5,8 @@
 //! whoever knows of a later one of its list does not take it, wherever it comes from.
 //!
 //! A forget that was made while the store was away is told when it is back. A store that lost what it knew is told again
-//! by each of those who know.
+//! by each of those who know. It shows by the latest that a replica heard: the store knows of no such forget, or says that
+//! the one before a later one was an earlier one.
 
 use std::collections::{HashMap, HashSet};
 
@@ -27,10 +28,14 @@ pub(super) struct Known {
     latest: HashMap<What, u64>,
     /// All up to this one were heard from the store.
     pub(super) heard: u64,
+    /// What that one is about.
+    last: Option<What>,
     /// Of those before this one not all are known any more.
     floor: u64,
     /// Made while the store was away.
     untold: Vec<What>,
+    /// The store has lost some.
+    lost: bool,
 }
 
 /// So many are remembered.
@@ -53,6 +58,18 @@ impl Known {
         let latest = of(Some(list), Some(account)).max(of(Some(list), None));
         let latest = latest.max(of(None, Some(account))).max(of(None, None));
         latest.max(self.floor)
+    }
+
+    /// The store said that a forget came after another. Tells whether none that came before was missed.
+    fn follows(&mut self, previous: u64, number: u64, what: &What) -> bool {
+        if previous > self.heard {
+            return false;
+        }
+        if number > self.heard {
+            self.lost |= previous < self.heard;
+            (self.heard, self.last) = (number, Some(what.clone()));
+        }
+        true
     }
 
     /// Takes a forget down. Tells whether it is news.
@@ -131,10 +148,8 @@ impl Shared {
         if let (Some(number), Some(previous)) = (reply.next(), reply.next::<u64>()) {
             let mut known = self.known();
             known.note(what.clone(), number);
-            // Else something was missed in between, which the next beat brings.
-            if previous <= known.heard {
-                known.heard = known.heard.max(number);
-            }
+            // What was missed in between the next beat brings.
+            known.follows(previous, number, what);
         }
         Ok(())
     }
@@ -159,10 +174,9 @@ impl Shared {
         };
         let news = {
             let mut known = self.known();
-            if previous > known.heard {
+            if !known.follows(previous, number, &what) {
                 return false;
             }
-            known.heard = known.heard.max(number);
             known.note(what.clone(), number)
         };
         if news {
@@ -176,11 +190,10 @@ impl Shared {
         let before = {
             let mut known = self.known();
             known.floor = known.floor.max(floor);
+            known.lost |= latest < known.heard;
             known.heard
         };
-        if latest < before {
-            self.tell_all().await?;
-        } else if latest > before {
+        if latest > before {
             self.hear_since(before, latest).await?;
         }
         // What this replica last heard is no longer all there: nothing that it has can be checked.
@@ -189,39 +202,52 @@ impl Shared {
         }
         loop {
             let Some(what) = self.known().untold.pop() else {
-                return Ok(());
+                break;
             };
             if self.tell(&what).await.is_err() {
                 self.known().untold.push(what);
                 return Err(Away);
             }
         }
+        // Any of that may have shown it.
+        let lost = std::mem::take(&mut self.known().lost);
+        if lost && self.tell_all().await.is_err() {
+            self.known().lost = true;
+            return Err(Away);
+        }
+        Ok(())
     }
 
     async fn hear_since(&self, mut since: u64, latest: u64) -> Result<(), Away> {
         let key = self.names.ours("forgets");
         let mut news = HashSet::new();
+        // With the last that was heard, which is there still or came again.
+        let mut from = since.to_string();
+        let (mut missing, mut last) = (self.known().last.clone(), None);
         loop {
             let mut command = cmd("ZRANGE");
-            command
-                .arg(&key)
-                .arg(format!("({since}"))
-                .arg("+inf")
-                .arg("BYSCORE");
+            command.arg(&key).arg(&from).arg("+inf").arg("BYSCORE");
             command.arg("LIMIT").arg(0).arg(SOME).arg("WITHSCORES");
             let reply = self.link.send("forgets", &command).await?;
             let some: Vec<(String, f64)> = redis::from_redis_value(reply).map_err(|_| Away)?;
             let mut known = self.known();
             for (what, number) in &some {
                 since = since.max(*number as u64);
-                if let Some(what) = what_is(what)
-                    && known.note(what.clone(), *number as u64)
-                {
-                    news.insert(what);
+                let Some(what) = what_is(what) else { continue };
+                missing.take_if(|last| *last == what);
+                if known.note(what.clone(), *number as u64) {
+                    news.insert(what.clone());
                 }
+                last = Some(what);
             }
+            from = format!("({since}");
             if some.len() < SOME {
-                known.heard = known.heard.max(since).max(latest);
+                known.lost |= missing.is_some() && known.heard >= known.floor;
+                for (number, what) in [(since, last), (latest, None)] {
+                    if number > known.heard {
+                        (known.heard, known.last) = (number, what);
+                    }
+                }
                 break;
             }
         }

@@ -2,6 +2,7 @@
 
 use super::pages::{page_keys, stored};
 use super::*;
+use crate::support::Folder;
 use crate::support::connection::{Connection, request};
 
 pub(super) async fn purge(replica: &Running, list: &str) -> u64 {
@@ -176,4 +177,98 @@ async fn a_store_that_was_emptied_is_told_again_what_was_forgotten() {
     replicas.add(&redis.shared()).await;
     replicas.see(2).await;
     assert_eq!(call_of(&replicas.get(1, "cl-n6-a").await), 1);
+}
+
+const FORGETS: &str = "contacts-gateway:{fleet}:forgets";
+
+/// What `user` of the store's sees of it: everything.
+fn lets_in(redis: &Redis, user: &str) {
+    let may = ["on", "nopass", "allkeys", "allchannels", "+@all"];
+    redis.cli(&[&["acl", "setuser", user], &may[..]].concat());
+}
+
+fn keeps_out(redis: &Redis, user: &str) {
+    redis.cli(&["acl", "setuser", user, "off"]);
+    redis.cli(&["client", "kill", "user", user]);
+}
+
+/// Settings of a replica that is this user of the store's.
+fn by(redis: &Redis, folder: &Folder, user: &str) -> String {
+    let password = folder.put("password", "any");
+    redis.shared() + &format!("username = {user:?}\npassword_file = {password:?}\n")
+}
+
+/// Waits until a replica has so many pages in memory.
+async fn holds(replica: &Running, pages: u64) {
+    eventually(&format!("it holds {pages} pages"), async || {
+        (replica.parts.store.holds().0 == pages).then_some(())
+    })
+    .await;
+}
+
+/// Waits until the store knows so many forgets.
+async fn knows(redis: &Redis, forgets: u64) {
+    eventually(&format!("the store knows {forgets} forgets"), async || {
+        (redis.cli(&["zcard", FORGETS]) == forgets.to_string()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_emptied_store_is_told_all_though_it_hears_of_a_new_purge_first() {
+    let Some(redis) = Redis::start() else { return };
+    let folder = Folder::new();
+    lets_in(&redis, "late");
+    let mut replicas = Replicas::start(1, &by(&redis, &folder, "late")).await;
+    replicas.add(&redis.shared()).await;
+    replicas.see(2).await;
+    for list in ["cl-n6-a", "cl-n6-b"] {
+        replicas.get(0, list).await;
+    }
+    purge(&replicas.all[1], "cl-n6-b").await;
+    holds(&replicas.all[0], 1).await;
+    keeps_out(&redis, "late");
+    replicas.are(&[false, true]).await;
+    purge(&replicas.all[1], "cl-n6-a").await;
+    redis.cli(&["flushall"]);
+    purge(&replicas.all[1], "cl-n6-c").await;
+    knows(&redis, 3).await;
+    lets_in(&redis, "late");
+    replicas.see(2).await;
+    holds(&replicas.all[0], 0).await;
+    assert_eq!(call_of(&replicas.get(0, "cl-n6-a").await), 3);
+}
+
+#[tokio::test]
+async fn an_empty_store_is_told_all_though_one_who_knows_of_nothing_is_back_first() {
+    let Some(mut redis) = Redis::start() else {
+        return;
+    };
+    let folder = Folder::new();
+    for user in ["late", "later"] {
+        lets_in(&redis, user);
+    }
+    let mut replicas = Replicas::start(1, &by(&redis, &folder, "later")).await;
+    replicas.add(&by(&redis, &folder, "late")).await;
+    replicas.see(2).await;
+    for list in ["cl-n6-a", "cl-n6-b"] {
+        replicas.get(0, list).await;
+    }
+    purge(&replicas.all[1], "cl-n6-b").await;
+    holds(&replicas.all[0], 1).await;
+    keeps_out(&redis, "later");
+    replicas.are(&[false, true]).await;
+    purge(&replicas.all[1], "cl-n6-a").await;
+    redis.kill();
+    replicas.add(&redis.shared()).await;
+    purge(&replicas.all[2], "cl-n6-c").await;
+    redis.start_again();
+    knows(&redis, 1).await;
+    for user in ["late", "later"] {
+        lets_in(&redis, user);
+        knows(&redis, 3).await;
+    }
+    replicas.see(3).await;
+    holds(&replicas.all[0], 0).await;
+    assert_eq!(call_of(&replicas.get(0, "cl-n6-a").await), 3);
 }
