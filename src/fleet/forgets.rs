@@ -8,7 +8,7 @@
 //! by each of those who know. It shows by the latest that a replica heard: the store knows of no such forget, or says that
 //! the one before a later one was an earlier one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use redis::cmd;
 use tokio_util::task::TaskTracker;
@@ -33,7 +33,7 @@ pub(super) struct Known {
     /// Of those before this one not all are known any more.
     floor: u64,
     /// Made while the store was away.
-    untold: Vec<What>,
+    untold: BTreeSet<What>,
     /// The store has lost some.
     lost: bool,
 }
@@ -127,7 +127,7 @@ impl Shared {
             None => Err(Away),
         };
         if told.is_err() {
-            self.known().untold.push(named);
+            self.known().untold.insert(named);
         }
         match list {
             Some(list) => self.drop_pages(&list).await.unwrap_or(0),
@@ -201,11 +201,12 @@ impl Shared {
             (self.forgets)(&|_| true);
         }
         loop {
-            let Some(what) = self.known().untold.pop() else {
+            // Out of the set first: it may be forgotten again meanwhile.
+            let Some(what) = self.known().untold.pop_first() else {
                 break;
             };
             if self.tell(&what).await.is_err() {
-                self.known().untold.push(what);
+                self.known().untold.insert(what);
                 return Err(Away);
             }
         }

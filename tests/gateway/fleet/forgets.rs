@@ -272,3 +272,20 @@ async fn an_empty_store_is_told_all_though_one_who_knows_of_nothing_is_back_firs
     holds(&replicas.all[0], 0).await;
     assert_eq!(call_of(&replicas.get(0, "cl-n6-a").await), 3);
 }
+
+#[tokio::test]
+async fn a_list_that_was_purged_often_while_the_store_was_away_is_told_once() {
+    let Some(mut redis) = Redis::start() else {
+        return;
+    };
+    let replicas = Replicas::start(1, &redis.shared()).await;
+    redis.kill();
+    replicas.are(&[false]).await;
+    for _ in 0..20 {
+        purge(&replicas.all[0], "cl-n6-a").await;
+    }
+    redis.start_again();
+    replicas.see(1).await;
+    let commands = redis.cli(&["info", "commandstats"]);
+    assert!(commands.contains("cmdstat_publish:calls=1,"), "{commands}");
+}
