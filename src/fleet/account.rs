@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::pages::Start;
@@ -90,6 +90,11 @@ impl Account {
         part
     }
 
+    /// The store may not know of all that it has to.
+    pub fn has_to_tell(&self, now: Instant) {
+        self.0.shared.seats().has_to_tell(&self.0.name, now);
+    }
+
     /// The store knows of all calls that went.
     pub fn has_told(&self) {
         self.0.shared.seats().has_told(&self.0.name);
@@ -128,19 +133,20 @@ impl Account {
     /// # Errors
     /// The store is away.
     pub async fn join(&self, known: &Known) -> Result<View, Away> {
-        let Inner {
-            shared,
-            epoch,
-            since,
-            ..
-        } = &*self.0;
+        let Inner { shared, since, .. } = &*self.0;
         since.store(0, Relaxed);
         let ago = known.refused.map_or(-1, |ago| ago.as_millis() as i64);
+        let (left, cause) = known.pause.map_or((Duration::ZERO, "-"), |(left, rests)| {
+            (left, if rests { "f" } else { "r" })
+        });
         let mut more = arguments![
             self.member(),
             known.limit,
             known.ceiling,
             ago,
+            known.refusals,
+            left.as_millis(),
+            cause,
             known.guessed.len()
         ];
         for (member, ago) in &known.calls {
@@ -153,7 +159,7 @@ impl Account {
         let (_, _, view, joined) = self
             .run("join", &shared.scripts.join, Vec::new(), more)
             .await?;
-        *epoch.lock().unwrap_or_else(PoisonError::into_inner) = joined;
+        *self.epoch() = joined;
         Ok(view)
     }
 
@@ -210,7 +216,8 @@ impl Account {
         Ok((decision, view))
     }
 
-    /// A call has ended. `went`: it counts from then, if that is later than it was let go.
+    /// A call has ended. `went`: it counts from then, if that is later than it was let go. Nothing: the store does not know
+    /// what this replica knows.
     ///
     /// # Errors
     /// The store is away.
@@ -219,7 +226,7 @@ impl Account {
         member: &str,
         ended: Ended,
         went: Option<Instant>,
-    ) -> Result<View, Away> {
+    ) -> Result<Option<View>, Away> {
         let (Inner { shared, .. }, rules) = (&*self.0, self.rules());
         let now = shared.clock.now();
         let ago = went.map_or(-1, |went| {
@@ -232,10 +239,10 @@ impl Account {
             rules.pause.as_millis(),
             ago
         ];
-        let (.., view, _) = self
+        let (word, _, view, _) = self
             .run("settle", &shared.scripts.settle, Vec::new(), more)
             .await?;
-        Ok(view)
+        Ok((word != "join").then_some(view))
     }
 
     /// Runs one of the account's scripts: its word, its number, how the account stands, and the epoch.
@@ -261,7 +268,7 @@ impl Account {
             self.millis_at(sight) + self.0.offset.load(Relaxed) - 1
         });
         let mut arguments = arguments![
-            self.0.epoch.lock().unwrap_or_else(PoisonError::into_inner),
+            self.epoch(),
             rules.window.as_millis(),
             rules.calls,
             rules.reserve,
@@ -296,6 +303,10 @@ impl Account {
             view.calls.push((member.into(), ago));
         }
         Ok((word, value, view, epoch.unwrap_or_default()))
+    }
+
+    fn epoch(&self) -> MutexGuard<'_, String> {
+        self.0.epoch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn millis(&self) -> i64 {

@@ -179,9 +179,14 @@ impl Seats {
             Part::Nothing => false,
         };
         if may_go {
-            self.untold.insert(account.to_owned(), now);
+            self.has_to_tell(account, now);
         }
         part
+    }
+
+    /// The store may not know all of an account.
+    pub(super) fn has_to_tell(&mut self, account: &str, now: Instant) {
+        self.untold.insert(account.to_owned(), now);
     }
 
     /// The store knows of all calls of an account.

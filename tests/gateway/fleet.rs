@@ -18,6 +18,7 @@ mod forgets;
 mod late;
 mod lone;
 mod pages;
+mod pauses;
 mod protocol;
 mod quiet;
 mod stores;

@@ -39,7 +39,14 @@ impl Account {
     fn news(&self, said: &str) -> Option<News> {
         let (kind, rest) = said.split_once(' ')?;
         match kind {
-            "s" => View::read(rest).map(News::View),
+            "s" => {
+                // Of another record this replica knows nothing before it has joined. Earlier versions do not say of which.
+                let epoch = rest.split(' ').nth(View::WORDS);
+                epoch
+                    .is_none_or(|epoch| *epoch == **self.epoch())
+                    .then(|| View::read(rest))?
+                    .map(News::View)
+            }
             "c" => {
                 let (member, at) = rest.split_once(' ')?;
                 let offset = self.0.offset.load(Relaxed);

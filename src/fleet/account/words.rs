@@ -129,6 +129,10 @@ pub struct Known {
     pub ceiling: f64,
     /// See [`View::refused`].
     pub refused: Option<Duration>,
+    /// See [`View::refusals`].
+    pub refusals: u64,
+    /// See [`View::pause`].
+    pub pause: Option<(Duration, bool)>,
     /// Calls that went, and how long ago.
     pub calls: Vec<(Arc<str>, Duration)>,
     /// Calls that may have gone before anybody counted, and how long ago.
@@ -150,6 +154,9 @@ impl Ended {
 }
 
 impl View {
+    /// So many words is it told in.
+    pub(super) const WORDS: usize = 9;
+
     /// Reads what a script tells.
     pub(super) fn read(told: &str) -> Option<Self> {
         let mut words = told.split(' ');

@@ -4,7 +4,7 @@
 local member, outcome, floor, pause = ARGV[OWN], ARGV[OWN + 1], tonumber(ARGV[OWN + 2]), tonumber(ARGV[OWN + 3])
 local ago = tonumber(ARGV[OWN + 4])
 local probe = is.probe == member
-if not is.epoch then return answer('join') end
+if not is.epoch or is.epoch ~= epoch then return answer('join') end
 
 local function rest(cause, for_)
   put('cause', cause)
@@ -71,5 +71,5 @@ else
   end
 end
 redis.call('PEXPIRE', state, KEPT)
-if outcome ~= 'a' or probe then redis.call('PUBLISH', channel, 's ' .. told()) end
+if outcome ~= 'a' or probe then redis.call('PUBLISH', channel, 's ' .. told() .. ' ' .. is.epoch) end
 return answer('settled')

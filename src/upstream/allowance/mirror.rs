@@ -176,6 +176,11 @@ impl Limit {
             limit: self.limit,
             ceiling: self.ceiling,
             refused: self.refused_at.map(ago),
+            refusals: self.refusals,
+            pause: self.pause.map(|pause| {
+                let left = pause.until.saturating_duration_since(now);
+                (left, pause.cause == Cause::Resting)
+            }),
             calls: Vec::new(),
             guessed: Vec::new(),
         };

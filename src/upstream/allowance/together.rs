@@ -46,6 +46,8 @@ pub(super) struct Together<K> {
 
 /// After an answer that did not come in time, the next question waits so long.
 const BREATH: Duration = Duration::from_millis(50);
+/// So often in a row is a store told that is there and does not answer in time. Then the connection is given up.
+const ATTEMPTS: u32 = 3;
 
 /// What replicas have to agree on.
 fn rules(settings: &Settings, lease: Duration) -> Rules {
@@ -155,7 +157,7 @@ where
             };
             let mut book = self.book();
             book.hold_no_more();
-            book.limit.adopt(&view, now);
+            together.take_down(&mut book, &decision, &view, now);
             match decision {
                 Decision::Go(grant) => {
                     if !book.go(&wish, Some(grant.clone()), now) {
@@ -166,19 +168,27 @@ where
                 Decision::Wait(time) => book.hold(wish.kind, now + time),
                 Decision::Flying(time) => book.is_elsewhere(&wish, now + time),
                 Decision::Newer(_) => book.is_elsewhere(&wish, now),
-                Decision::Join => together.joined.store(0, Relaxed),
+                Decision::Join => {}
             }
         }
         false
     }
 
     /// Asks the others for a key that a flight of this replica's is for. What it says is not in the book yet.
-    pub async fn ask_again(&self, key: &K, awaited: bool, known: u64) -> Result<Decision, Away> {
+    pub async fn ask_again(
+        self: &Arc<Self>,
+        key: &K,
+        awaited: bool,
+        known: u64,
+    ) -> Result<Decision, Away> {
         let together = self.together.as_ref().ok_or(Away)?;
         let page = Some((together.page)(key));
         let kind = if awaited { Kind::Miss } else { Kind::Refresh };
         let (decision, view) = together.ask_for(page, kind, known, 0).await?;
-        self.book().limit.adopt(&view, self.clock.now());
+        together.take_down(&mut self.book(), &decision, &view, self.clock.now());
+        if matches!(decision, Decision::Join) {
+            self.join_again(together).await;
+        }
         Ok(decision)
     }
 
@@ -212,7 +222,7 @@ where
         let (decision, view) = together.ask_for(None, Kind::Miss, 0, 0).await?;
         let now = self.clock.now();
         let mut book = self.book();
-        book.limit.adopt(&view, now);
+        together.take_down(&mut book, &decision, &view, now);
         let Decision::Go(grant) = decision else {
             return Ok(None);
         };
@@ -235,12 +245,33 @@ where
             Some(Outcome::Lost) => Ended::Lost,
             None => Ended::Unsent,
         };
-        if let Ok(view) = together.account.settle(&grant.member, ended, went).await {
-            let mut book = self.book();
-            book.limit.adopt(&view, self.clock.now());
-            book.hold_no_more();
-            drop(book);
-            self.pump();
+        match together.account.settle(&grant.member, ended, went).await {
+            Ok(Some(view)) => {
+                let mut book = self.book();
+                book.limit.adopt(&view, self.clock.now());
+                book.hold_no_more();
+            }
+            // It is told of a pause with the rest.
+            Ok(None) => self.join_again(together).await,
+            Err(Away) if matches!(outcome, Some(Outcome::Refused(_))) => {
+                self.join_again(together).await;
+            }
+            Err(Away) => return,
+        }
+        self.pump();
+    }
+
+    /// Tells the store what it has lost or did not hear: at once, or when it is back.
+    async fn join_again(self: &Arc<Self>, together: &Together<K>) {
+        together.joined.store(0, Relaxed);
+        together.account.has_to_tell(self.clock.now());
+        for _ in 0..ATTEMPTS {
+            let Some(link) = together.account.link() else {
+                return;
+            };
+            if self.join(together, link).await.is_ok() {
+                return;
+            }
         }
     }
 
@@ -357,6 +388,22 @@ impl<K> Together<K> {
     /// From now on goes by these settings.
     pub(super) fn go_by(&self, settings: &Settings, lease: Duration) {
         self.account.go_by(rules(settings, lease));
+    }
+
+    /// What the store says of an account is taken down; but not that it knows nothing.
+    fn take_down<L>(
+        &self,
+        book: &mut Book<K, L>,
+        decision: &Decision,
+        view: &fleet::View,
+        now: Instant,
+    ) {
+        match decision {
+            Decision::Join => self.joined.store(0, Relaxed),
+            Decision::Go(_) | Decision::Wait(_) | Decision::Flying(_) | Decision::Newer(_) => {
+                book.limit.adopt(view, now);
+            }
+        }
     }
 
     async fn ask(

@@ -40,6 +40,8 @@ async fn joins(account: &Account) {
         limit: 100.0,
         ceiling: 100.0,
         refused: None,
+        refusals: 0,
+        pause: None,
         calls: Vec::new(),
         guessed: Vec::new(),
     };

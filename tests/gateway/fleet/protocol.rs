@@ -203,6 +203,8 @@ impl<'a> World<'a> {
                     limit: f64::from(CALLS),
                     ceiling: f64::from(CALLS),
                     refused: None,
+                    refusals: 0,
+                    pause: None,
                     calls: Vec::new(),
                     guessed: Vec::new(),
                 };
