@@ -1,13 +1,14 @@
 //! Hides that what answers say of a number of seconds is made once and then had by all of them.
 
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 use http::HeaderValue;
 
 /// A field's values, one for each number of seconds up to an hour, either way.
 pub(super) struct Seconds {
     make: fn(i64) -> HeaderValue,
-    made: [OnceLock<HeaderValue>; 2 * MOST + 1],
+    /// Not a part of the program, which they would make larger by all of it.
+    made: LazyLock<Box<[OnceLock<HeaderValue>]>>,
 }
 
 /// Most settings are shorter. Further ones are made each time.
@@ -18,7 +19,7 @@ impl Seconds {
     pub(super) const fn new(make: fn(i64) -> HeaderValue) -> Self {
         Self {
             make,
-            made: [const { OnceLock::new() }; 2 * MOST + 1],
+            made: LazyLock::new(|| (0..=2 * MOST).map(|_| OnceLock::new()).collect()),
         }
     }
 
