@@ -138,7 +138,7 @@ impl Wanted {
 
     /// Of what was in memory; 0: nothing was.
     fn version(&self) -> u64 {
-        self.known.as_ref().map_or(0, |known| known.version)
+        self.known.as_ref().map_or(0, |known| known.version())
     }
 
     fn name(&self) -> (PageKey, Forwarded) {

@@ -105,6 +105,7 @@ struct Shared {
     known: Mutex<Forgotten>,
     forgets: Forgets,
     holds: Holds,
+    sets_right: SetsRight,
     backlog: Backlog,
     /// Calls of this replica's that were given a name.
     members: AtomicU64,
@@ -114,6 +115,10 @@ struct Shared {
 
 /// Drops from memory the pages of all lists that are meant.
 pub type Forgets = Box<dyn Fn(&dyn Fn(&ListKey) -> bool) + Send + Sync>;
+
+/// Changes the versions of all pages in memory by so many microseconds: before the store's time was known they were of this
+/// process's clock.
+pub type SetsRight = Box<dyn Fn(i64) + Send + Sync>;
 
 /// What a replica brings along.
 pub struct Replica {
@@ -129,6 +134,8 @@ pub struct Replica {
     pub forgets: Forgets,
     /// Finds what is in memory.
     pub holds: Holds,
+    /// What to do once the store's time is known.
+    pub sets_right: SetsRight,
 }
 
 /// How the replicas stand, for operators.
@@ -163,6 +170,7 @@ impl Fleet {
             metrics,
             forgets,
             holds,
+            sets_right,
         } = replica;
         let Joining {
             settings,
@@ -201,6 +209,7 @@ impl Fleet {
             known: Mutex::default(),
             forgets,
             holds,
+            sets_right,
             backlog: Backlog::default(),
             members: AtomicU64::new(0),
             listeners: Mutex::default(),

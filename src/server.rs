@@ -140,6 +140,10 @@ impl Gateway {
                 store.page(key, sent, version, clock.now())
             })
         };
+        let sets_right = {
+            let store = store.clone();
+            Box::new(move |by| store.set_right(by))
+        };
         let replica = Replica {
             // It is open until the replica has left. A process that takes over does so while this one still runs.
             address: operators.local_addr().ok().filter(|_| !is_handed_on),
@@ -148,6 +152,7 @@ impl Gateway {
             metrics: metrics.clone(),
             forgets,
             holds,
+            sets_right,
         };
         let fleet = Fleet::join(shared, replica).await;
         let parts = Parts {

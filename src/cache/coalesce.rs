@@ -193,7 +193,7 @@ where
         });
         let mut book = desk.book();
         book.want(&name, entry, launch);
-        book.knows(&name, Some(&entry.debt), entry.version);
+        book.knows(&name, Some(&entry.debt), entry.version());
         book.is_called(&entry.debt, called);
         drop(book);
         desk.pump();
@@ -278,9 +278,10 @@ where
                 return;
             }
         };
-        let start = match &grant {
-            Some(grant) => grant.start,
-            None => self.0.lookups.fleet.start(self.0.lookups.clock.now()),
+        let fleet = &self.0.lookups.fleet;
+        let (mut start, alone) = match &grant {
+            Some(grant) => (grant.start, false),
+            None => (fleet.start(self.0.lookups.clock.now()), true),
         };
         let permit = Arc::new(Permit::new(&desk, call, grant));
         if let Some(found) = came {
@@ -309,6 +310,9 @@ where
         // Not before: only then is it known whether somebody joined who is followed.
         traces::note("contacts_gateway.reason", || reason);
         let landing = answer.map(|page| {
+            if alone {
+                start = fleet.no_later(start, page.received_at);
+            }
             let debt = desk.open_debt();
             let shapes = &self.0.lookups.store.shapes;
             let authorized = wanted.authorized;

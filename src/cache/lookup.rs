@@ -81,7 +81,7 @@ impl Lookups {
         };
         let found = look.await?;
         known
-            .is_none_or(|known| found.version > known.version)
+            .is_none_or(|known| found.version() > known.version())
             .then_some(found)
     }
 
@@ -95,7 +95,7 @@ impl Lookups {
         } = self.fleet.page(key, sent).await?;
         // What is there already keeps what it is owed.
         let own = self.store.entry(key, sent);
-        if own.as_ref().is_some_and(|own| own.version >= version) {
+        if own.as_ref().is_some_and(|own| own.version() >= version) {
             return own;
         }
         let debt = self.accounts.desk(key.list.account()).open_debt();

@@ -117,7 +117,15 @@ impl Store {
     ) -> Option<(Page, Duration)> {
         let entry = self.entry(key, sent)?;
         let left = left(&entry, &self.settings.load(), now);
-        (entry.version == version && left.as_millis() > 0).then(|| (entry.page.clone(), left))
+        (entry.version() == version && left.as_millis() > 0).then(|| (entry.page.clone(), left))
+    }
+
+    /// The clock that all versions are of was wrong by so many microseconds.
+    pub fn set_right(&self, by: i64) {
+        // Under the lock, or a page could be compared in between.
+        let _shelves = locked(&self.shelves);
+        let pages = self.pages.iter();
+        pages.for_each(|(_, kept)| kept.iter().for_each(|entry| entry.set_right(by)));
     }
 
     /// To be taken before a fetch begins.
@@ -231,7 +239,7 @@ impl Ticket {
             let those = before.iter().flat_map(|kept| kept.iter());
             let those = those.filter(|one| self.store.is_of_use(one));
             let is_newer =
-                |one: &Arc<Entry>| one.selection.admits(sent) && one.version > entry.version;
+                |one: &Arc<Entry>| one.selection.admits(sent) && one.version() > entry.version();
             if those.clone().any(is_newer) {
                 return true;
             }

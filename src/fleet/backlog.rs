@@ -64,6 +64,13 @@ impl Backlog {
         self.stir();
     }
 
+    /// The clock that all versions are of was wrong by so many microseconds.
+    pub(super) fn set_right(&self, by: i64) {
+        for page in self.waiting().values_mut() {
+            page.start.version = page.start.version.saturating_add_signed(by);
+        }
+    }
+
     /// There may be something to do.
     pub(super) fn stir(&self) {
         self.stirred.notify_one();

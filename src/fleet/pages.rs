@@ -32,6 +32,15 @@ impl Fleet {
         })
     }
 
+    /// The same as of a fetch that began then at the latest. One that asked nobody may have begun before the store's time was
+    /// known, by a clock that is ahead.
+    pub fn no_later(&self, start: Start, then: Instant) -> Start {
+        self.0.as_deref().map_or(start, |member| Start {
+            version: start.version.min(member.shared.micros(then)),
+            ..start
+        })
+    }
+
     /// What the others have of a page. What cannot be read is nothing.
     pub async fn page(&self, key: &PageKey, sent: &Forwarded) -> Option<Copy> {
         self.0.as_deref()?.shared.page(key, sent).await

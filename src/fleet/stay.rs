@@ -191,8 +191,13 @@ impl Shared {
         };
         let ours = |then: Instant| then.duration_since(self.began).as_micros() as i64;
         let middle = asked + heard.saturating_duration_since(asked) / 2;
-        self.offset.store(time - ours(middle), Relaxed);
+        let offset = time - ours(middle);
+        let before = self.offset.swap(offset, Relaxed);
         self.least.store(time - ours(heard), Relaxed);
+        if !self.seats().is_heard() {
+            (self.sets_right)(offset - before);
+            self.backlog.set_right(offset - before);
+        }
         self.seats().told(asked, size, here);
         Ok(reply.next().zip(reply.next()))
     }

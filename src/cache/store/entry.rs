@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::slice;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::cache::policy::{self, Rules, Terms};
 use crate::cache::vary::Selection;
@@ -28,8 +29,8 @@ pub struct Entry {
     pub terms: Terms,
     /// What callers were served of its age, and whether a refresh is wanted or on its way.
     pub debt: Debt,
-    /// Of two copies the one with the greater version is the newer. Without a shared store all are the same.
-    pub version: u64,
+    /// See [`Self::version`].
+    version: AtomicU64,
     pub(super) selection: Selection,
 }
 
@@ -53,14 +54,28 @@ impl Entry {
             page: kept(page, shapes),
             terms,
             debt,
-            version: 0,
+            version: AtomicU64::new(0),
             selection,
         })
     }
 
     /// The same, of this version.
     pub fn of_version(self, version: u64) -> Self {
-        Self { version, ..self }
+        Self {
+            version: version.into(),
+            ..self
+        }
+    }
+
+    /// Of two copies the one with the greater version is the newer. Without a shared store all are the same.
+    pub fn version(&self) -> u64 {
+        self.version.load(Relaxed)
+    }
+
+    /// The clock that its version is of was wrong by so many microseconds.
+    pub(super) fn set_right(&self, by: i64) {
+        self.version
+            .store(self.version().saturating_add_signed(by), Relaxed);
     }
 
     fn size(&self) -> usize {

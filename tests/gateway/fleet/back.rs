@@ -1,6 +1,8 @@
 //! What replicas fetched while the store was away is everybody's once it is back.
 
-use super::forgets::purge;
+use contacts_gateway::vendor::Behaviour;
+
+use super::forgets::{by, lets_in, purge};
 use super::pages::{page_keys, stored};
 use super::*;
 use crate::support::Folder;
@@ -69,9 +71,7 @@ async fn what_was_forgotten_while_the_store_was_away_does_not_come_back_with_it(
 async fn of_two_copies_the_newer_wins_whoever_comes_later() {
     let Some(redis) = Redis::start() else { return };
     let folder = Folder::new();
-    let password = folder.put("password", "any");
-    let apart = redis.shared() + &format!("username = \"late\"\npassword_file = {password:?}\n");
-    let mut replicas = Replicas::start(1, &apart).await;
+    let mut replicas = Replicas::start(1, &by(&redis, &folder, "late")).await;
     replicas.add(&redis.shared()).await;
     replicas.are(&[false, true]).await;
     for (replica, list, call) in [
@@ -85,20 +85,54 @@ async fn of_two_copies_the_newer_wins_whoever_comes_later() {
         assert_eq!(call_of(&replicas.get(replica, list).await), call);
     }
     stored(&redis, 2).await;
-    redis.cli(&[
-        "acl",
-        "setuser",
-        "late",
-        "on",
-        "nopass",
-        "allkeys",
-        "allchannels",
-        "+@all",
-    ]);
+    lets_in(&redis, "late");
     replicas.see(2).await;
     stored(&redis, 3).await;
     replicas.add(&redis.shared()).await;
     assert_eq!(call_of(&replicas.get(2, "cl-n6-a").await), 2);
     assert_eq!(call_of(&replicas.get(2, "cl-n6-b").await), 4);
     assert_eq!(replicas.vendor.calls(), 5);
+}
+
+#[tokio::test]
+async fn what_was_fetched_by_a_clock_that_is_ahead_gives_way_once_the_stores_is_known() {
+    let Some(redis) = Redis::start() else { return };
+    let folder = Folder::new();
+    let mut replicas = Replicas::start(0, "").await;
+    let (clock, hand) = Clock::by_hand();
+    hand.forward(Duration::from_secs(20));
+    let settings = by(&redis, &folder, "late");
+    let ahead = Running::before(&replicas.vendor.url(), &settings, clock).await;
+    replicas.all.push(ahead);
+    replicas.add(&redis.shared()).await;
+    replicas.are(&[false, true]).await;
+    assert_eq!(call_of(&replicas.get(0, "cl-n6-a").await), 1);
+    // One more is under way when the store comes.
+    replicas.vendor.behave(Behaviour {
+        delay: Duration::from_millis(500),
+        times: Some(1),
+        ..Behaviour::default()
+    });
+    let (late, ()) = tokio::join!(replicas.get(0, "cl-n6-b"), async {
+        eventually("it is under way", async || {
+            (replicas.vendor.calls() == 2).then_some(())
+        })
+        .await;
+        lets_in(&redis, "late");
+    });
+    assert_eq!(call_of(&late), 2);
+    replicas.see(2).await;
+    stored(&redis, 2).await;
+    for (list, first) in [("cl-n6-a", 1), ("cl-n6-b", 2)] {
+        assert_eq!(call_of(&replicas.get(1, list).await), first);
+        // Each is newer than the one before, whoever fetches it.
+        for replica in [0, 1, 0] {
+            let (path, calls) = (path(list), replicas.vendor.calls());
+            let no_cache = [("cache-control", "no-cache")];
+            let insisted = replicas.all[replica].send(Method::GET, &path, &no_cache);
+            assert_eq!(call_of(&insisted.await), calls + 1);
+            let after = replicas.get(replica, list).await;
+            assert_eq!(call_of(&after), calls + 1, "{list} {replica}");
+        }
+    }
 }

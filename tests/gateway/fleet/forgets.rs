@@ -181,8 +181,8 @@ async fn a_store_that_was_emptied_is_told_again_what_was_forgotten() {
 
 const FORGETS: &str = "contacts-gateway:{fleet}:forgets";
 
-/// What `user` of the store's sees of it: everything.
-fn lets_in(redis: &Redis, user: &str) {
+/// From now on this user of the store's may do everything there.
+pub(super) fn lets_in(redis: &Redis, user: &str) {
     let may = ["on", "nopass", "allkeys", "allchannels", "+@all"];
     redis.cli(&[&["acl", "setuser", user], &may[..]].concat());
 }
@@ -193,7 +193,7 @@ fn keeps_out(redis: &Redis, user: &str) {
 }
 
 /// Settings of a replica that is this user of the store's.
-fn by(redis: &Redis, folder: &Folder, user: &str) -> String {
+pub(super) fn by(redis: &Redis, folder: &Folder, user: &str) -> String {
     let password = folder.put("password", "any");
     redis.shared() + &format!("username = {user:?}\npassword_file = {password:?}\n")
 }

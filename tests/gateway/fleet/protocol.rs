@@ -59,6 +59,7 @@ pub(super) async fn join(url: &str) -> Fleet {
         metrics: Metrics::new().unwrap(),
         forgets: Box::new(|_| {}),
         holds: Box::new(|_, _, _| None),
+        sets_right: Box::new(|_| {}),
     };
     let fleet = Fleet::join(joining, replica).await;
     assert!(fleet.standing().up);
