@@ -229,7 +229,7 @@ impl Shared {
             let mut command = cmd("ZRANGE");
             command.arg(&key).arg(&from).arg("+inf").arg("BYSCORE");
             command.arg("LIMIT").arg(0).arg(SOME).arg("WITHSCORES");
-            let reply = self.link.send("forgets", &command).await?;
+            let reply = self.link.send("forgets", &key, &command).await?;
             let some: Vec<(String, f64)> = redis::from_redis_value(reply).map_err(|_| Away)?;
             let mut known = self.known();
             for (what, number) in &some {

@@ -2,13 +2,14 @@
 //!
 //! Whoever asks is answered within `shared.timeout`, or told that the store is [`Away`]; nobody waits for a connection.
 //! One that broke is never mended but thrown away: whatever was to be heard over it may have been missed, and what comes
-//! after it begins with a new number.
+//! after it begins with a new number. In a cluster the node of what was asked for last may be away alone: until that can be asked
+//! for again there is no other connection, or a replica would seem to be there to those whose calls are counted there.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::{Cmd, PushInfo, RedisError, Value};
+use redis::{Cmd, PushInfo, RedisError, Value, cmd};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{Notify, RwLock, Semaphore};
 use tracing::{debug, warn};
@@ -45,6 +46,8 @@ struct State {
     channels: BTreeSet<String>,
     /// What is heard over this connection.
     heard: BTreeSet<String>,
+    /// The key of a cluster's for which the last connection was given up.
+    unreached: Option<String>,
 }
 
 /// Commands on their way at once.
@@ -92,6 +95,17 @@ impl Link {
         state.number
     }
 
+    /// Whether what the last connection was given up for can be asked for over this one.
+    pub(super) async fn reaches_all(&self) -> Result<(), Away> {
+        let unreached = self.state().unreached.clone();
+        if let Some(key) = unreached {
+            let command = cmd("PTTL").arg(&key).to_owned();
+            self.send("connect", &key, &command).await?;
+            self.state().unreached = None;
+        }
+        Ok(())
+    }
+
     /// The number of the connection, while there is one.
     pub(super) fn number(&self) -> Option<u64> {
         let state = self.state();
@@ -137,8 +151,8 @@ impl Link {
                 self.state().heard.extend(channels);
                 Ok(())
             }
-            Ok(Err(error)) => Err(self.failed("subscribe", &error)),
-            Err(_) => Err(self.failed("subscribe", &late())),
+            Ok(Err(error)) => Err(self.failed("subscribe", None, &error)),
+            Err(_) => Err(self.failed("subscribe", None, &late())),
         }
     }
 
@@ -166,8 +180,8 @@ impl Link {
                 self.metrics.shared_error("unsubscribe");
                 debug!(%error, "the shared store goes on telling what nobody wants");
             }
-            Ok(Err(error)) => drop(self.failed("unsubscribe", &error)),
-            Err(_) => drop(self.failed("unsubscribe", &late())),
+            Ok(Err(error)) => drop(self.failed("unsubscribe", None, &error)),
+            Err(_) => drop(self.failed("unsubscribe", None, &late())),
         }
     }
 
@@ -179,23 +193,37 @@ impl Link {
         keys: &[String],
         arguments: &[Vec<u8>],
     ) -> Result<Value, Away> {
-        match self.ask(operation, &script.by_hash(keys, arguments)).await {
+        // All of them are in one slot.
+        let key = keys.first().map_or("", String::as_str);
+        let by_hash = script.by_hash(keys, arguments);
+        match self.ask(operation, key, &by_hash).await {
             // A store that was started anew does not know it.
             Err(Refused::UnknownScript) => {
-                let again = self.ask(operation, &script.whole(keys, arguments)).await;
-                again.map_err(|_| Away)
+                let whole = script.whole(keys, arguments);
+                self.ask(operation, key, &whole).await.map_err(|_| Away)
             }
             Err(Refused::Away) => Err(Away),
             Ok(value) => Ok(value),
         }
     }
 
-    /// Sends a command.
-    pub(super) async fn send(&self, operation: &'static str, command: &Cmd) -> Result<Value, Away> {
-        self.ask(operation, command).await.map_err(|_| Away)
+    /// Sends a command about a key.
+    pub(super) async fn send(
+        &self,
+        operation: &'static str,
+        key: &str,
+        command: &Cmd,
+    ) -> Result<Value, Away> {
+        let asked = self.ask(operation, key, command).await;
+        asked.map_err(|_| Away)
     }
 
-    async fn ask(&self, operation: &'static str, command: &Cmd) -> Result<Value, Refused> {
+    async fn ask(
+        &self,
+        operation: &'static str,
+        key: &str,
+        command: &Cmd,
+    ) -> Result<Value, Refused> {
         let wire = self.state().wire.clone();
         let mut wire = wire.ok_or(Refused::Away)?;
         let Ok(_place) = self.places.try_acquire() else {
@@ -211,18 +239,18 @@ impl Link {
                 Err(Refused::UnknownScript)
             }
             Ok(Err(error)) => {
-                self.failed(operation, &error);
+                self.failed(operation, Some(key), &error);
                 Err(Refused::Away)
             }
             Err(_) => {
-                self.failed(operation, &late());
+                self.failed(operation, Some(key), &late());
                 Err(Refused::Away)
             }
         }
     }
 
     /// Counts a failure. Of those that say that the connection is of no more use it is given up.
-    fn failed(&self, operation: &'static str, error: &RedisError) -> Away {
+    fn failed(&self, operation: &'static str, key: Option<&str>, error: &RedisError) -> Away {
         self.metrics.shared_error(operation);
         // The text of an error is the store's and the client's; no name and no page is in it. What it refuses somebody has to
         // mend, such as a user who may not do what is asked.
@@ -237,6 +265,10 @@ impl Link {
         } else {
             !is_about_the_command(error)
         };
+        // What fails after that says nothing of where it was asked for.
+        if given_up && state.wire.is_some() && self.dial.is_many() {
+            state.unreached = key.map(str::to_owned);
+        }
         drop(state);
         if given_up {
             self.close();

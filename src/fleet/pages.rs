@@ -82,10 +82,9 @@ impl Shared {
     async fn page(&self, key: &PageKey, sent: &Forwarded) -> Option<Copy> {
         self.live()?;
         let name = self.names.page(key, sent);
-        let command = cmd("GET")
-            .arg(self.names.of_account(&name.account, &name.page))
-            .to_owned();
-        let entry = match self.link.send("get", &command).await.ok()? {
+        let place = self.names.of_account(&name.account, &name.page);
+        let command = cmd("GET").arg(&place).to_owned();
+        let entry = match self.link.send("get", &place, &command).await.ok()? {
             Value::BulkString(entry) => entry,
             _ => return None,
         };

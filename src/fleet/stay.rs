@@ -82,7 +82,12 @@ impl Shared {
             seats.connected();
             if seats.is_heard() { seats.size() } else { 0 }
         };
-        let beat = match self.beat(knew).await {
+        // Before it says that it is there.
+        let beat = match self.link.reaches_all().await {
+            Ok(()) => self.beat(knew).await,
+            Err(Away) => Err(Away),
+        };
+        let beat = match beat {
             // Before anybody is told that the store is there. Who knows the store's time has a seat.
             Ok(Some(forgot)) => match self.catch_up(forgot).await {
                 Ok(()) => self.beat(0).await.map(|beat| beat.is_some()),

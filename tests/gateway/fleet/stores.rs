@@ -52,6 +52,43 @@ async fn replicas_share_by_a_cluster_while_its_slots_move() {
 }
 
 #[tokio::test]
+async fn an_account_whose_node_alone_has_died_gets_each_replicas_part() {
+    // By the prefix the account is at a node that is not the fleet's.
+    for prefix in ["p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8"] {
+        let Some(mut cluster) = Cluster::start() else {
+            return;
+        };
+        for node in &cluster.nodes {
+            node.cli(&["config", "set", "cluster-require-full-coverage", "no"]);
+        }
+        let settings = shared(&cluster.url()) + &format!("prefix = {prefix:?}\n");
+        let settings = settings.replace("\"2s\"", "\"200ms\"")
+            + "[allowance]\nwindow = \"2s\"\nqueue_deadline = \"14s\"\n";
+        let replicas = Replicas::before(2, &settings, |vendor| vendor.limit.calls = 1_000).await;
+        replicas.see(2).await;
+        replicas.get(0, "cl-n6-a").await;
+        let at = |what: &str| {
+            let has = |node: &Redis| node.keys().iter().any(|key| key.contains(what));
+            cluster.nodes.iter().position(has).unwrap()
+        };
+        let (fleet, account) = (at("{fleet}:seats"), at(":calls"));
+        if fleet == account {
+            continue;
+        }
+        cluster.nodes[account].kill();
+        for replica in 0..2 {
+            // The first before its deadline, the second then at once.
+            let answer = replicas.get(replica, "cl-n6-b").await;
+            assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        }
+        cluster.nodes[account].start_again();
+        replicas.see(2).await;
+        return;
+    }
+    panic!("the account is always at the fleet's node");
+}
+
+#[tokio::test]
 async fn replicas_follow_the_primary_that_the_sentinels_name() {
     let Some(mut watched) = Watched::start() else {
         return;
