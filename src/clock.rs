@@ -141,4 +141,25 @@ mod tests {
         assert_eq!(clock.now() - now, Duration::from_secs(61));
         assert_eq!(clock.wall(), wall + Duration::from_secs(61));
     }
+
+    #[test]
+    fn a_date_goes_on_with_the_moments_for_a_second_and_is_read_again() {
+        let clock = Clock::system();
+        // What this thread read before, if it did, is over.
+        let start = clock.now() + Duration::from_secs(10);
+        let read = |at| {
+            let before = clock.wall();
+            let date = clock.date_of(at);
+            assert!((before..=clock.wall()).contains(&date), "it was not read");
+            date
+        };
+        let date = read(start);
+        let later = Duration::from_millis(999);
+        assert_eq!(clock.date_of(start + later), date + later);
+        read(start + Duration::from_secs(1));
+        read(start);
+        let (clock, hand) = Clock::by_hand();
+        hand.forward(Duration::from_secs(5));
+        assert_eq!(clock.date_of(clock.now()), clock.wall());
+    }
 }
