@@ -45,6 +45,8 @@ mod script;
 mod seats;
 mod settings;
 mod stay;
+#[cfg(test)]
+pub(crate) mod test_store;
 mod wire;
 
 pub use account::{

@@ -309,3 +309,6 @@ impl std::fmt::Debug for Link {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests;
