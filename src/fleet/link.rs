@@ -135,14 +135,14 @@ impl Link {
     /// Hears of what is said in a channel, from now on and over later connections too.
     pub(super) async fn listen(&self, channel: String) -> Result<(), Away> {
         let _after = self.giving_up.read().await;
-        let mut wire = {
+        let (mut wire, number) = {
             let mut state = self.state();
             state.channels.insert(channel.clone());
             let wire = state.wire.clone().ok_or(Away)?;
             if state.heard.contains(&channel) {
                 return Ok(());
             }
-            wire
+            (wire, state.number)
         };
         let channels = [channel];
         let subscribing = tokio::time::timeout(self.timeout, wire.subscribe(&channels));
@@ -151,8 +151,8 @@ impl Link {
                 self.state().heard.extend(channels);
                 Ok(())
             }
-            Ok(Err(error)) => Err(self.failed("subscribe", None, &error)),
-            Err(_) => Err(self.failed("subscribe", None, &late())),
+            Ok(Err(error)) => Err(self.failed("subscribe", number, None, &error)),
+            Err(_) => Err(self.failed("subscribe", number, None, &late())),
         }
     }
 
@@ -161,14 +161,14 @@ impl Link {
         let Ok(_before) = self.giving_up.try_write() else {
             return;
         };
-        let (wire, unwanted) = {
+        let (wire, number, unwanted) = {
             let mut state = self.state();
             let channels = std::mem::take(&mut state.channels);
             let (kept, unwanted): (BTreeSet<_>, BTreeSet<_>) =
                 channels.into_iter().partition(|channel| wanted(channel));
             state.channels = kept;
             state.heard.retain(|channel| !unwanted.contains(channel));
-            (state.wire.clone(), Vec::from_iter(unwanted))
+            (state.wire.clone(), state.number, Vec::from_iter(unwanted))
         };
         let Some(mut wire) = wire.filter(|_| !unwanted.is_empty()) else {
             return;
@@ -180,8 +180,8 @@ impl Link {
                 self.metrics.shared_error("unsubscribe");
                 debug!(%error, "the shared store goes on telling what nobody wants");
             }
-            Ok(Err(error)) => drop(self.failed("unsubscribe", None, &error)),
-            Err(_) => drop(self.failed("unsubscribe", None, &late())),
+            Ok(Err(error)) => drop(self.failed("unsubscribe", number, None, &error)),
+            Err(_) => drop(self.failed("unsubscribe", number, None, &late())),
         }
     }
 
@@ -224,7 +224,10 @@ impl Link {
         key: &str,
         command: &Cmd,
     ) -> Result<Value, Refused> {
-        let wire = self.state().wire.clone();
+        let (wire, number) = {
+            let state = self.state();
+            (state.wire.clone(), state.number)
+        };
         let mut wire = wire.ok_or(Refused::Away)?;
         let Ok(_place) = self.places.try_acquire() else {
             self.metrics.shared_error(operation);
@@ -239,18 +242,24 @@ impl Link {
                 Err(Refused::UnknownScript)
             }
             Ok(Err(error)) => {
-                self.failed(operation, Some(key), &error);
+                self.failed(operation, number, Some(key), &error);
                 Err(Refused::Away)
             }
             Err(_) => {
-                self.failed(operation, Some(key), &late());
+                self.failed(operation, number, Some(key), &late());
                 Err(Refused::Away)
             }
         }
     }
 
-    /// Counts a failure. Of those that say that the connection is of no more use it is given up.
-    fn failed(&self, operation: &'static str, key: Option<&str>, error: &RedisError) -> Away {
+    /// Counts a failure. Of those that say that the connection of this number is of no more use it is given up.
+    fn failed(
+        &self,
+        operation: &'static str,
+        number: u64,
+        key: Option<&str>,
+        error: &RedisError,
+    ) -> Away {
         self.metrics.shared_error(operation);
         // The text of an error is the store's and the client's; no name and no page is in it. What it refuses somebody has to
         // mend, such as a user who may not do what is asked.
@@ -259,19 +268,22 @@ impl Link {
             false => warn!(operation, %error, "the shared store refused what it was asked"),
         }
         let mut state = self.state();
+        // What was asked over one that was given up says nothing of the one after it, nor of where it was asked for.
+        if state.number != number || state.wire.is_none() {
+            return Away;
+        }
         let given_up = if error.is_timeout() {
             state.late += 1;
             state.late >= LATE
         } else {
             !is_about_the_command(error)
         };
-        // What fails after that says nothing of where it was asked for.
-        if given_up && state.wire.is_some() && self.dial.is_many() {
-            state.unreached = key.map(str::to_owned);
-        }
-        drop(state);
         if given_up {
-            self.close();
+            if self.dial.is_many() {
+                state.unreached = key.map(str::to_owned);
+            }
+            state.wire = None;
+            self.broken.notify_one();
         }
         Away
     }

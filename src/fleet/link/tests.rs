@@ -1,5 +1,7 @@
 //! Over a real Redis.
 
+use futures_util::future::join_all;
+use futures_util::poll;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -76,4 +78,25 @@ async fn a_channel_that_is_wanted_while_a_connection_is_made_is_asked_for_over_i
         assert_eq!(heard_by, Ok(Value::Int(1)), "{channel}");
     }
     drop(connected);
+}
+
+#[tokio::test]
+async fn what_comes_too_late_over_a_connection_says_nothing_of_the_next_one() {
+    let Some(store) = Store::start() else { return };
+    let link = link(store.port, Duration::from_millis(200));
+    let (first, _pushes) = connect(&link).await;
+    // It is never answered.
+    let question = cmd("BLPOP").arg("nothing").arg(0).to_owned();
+    let asked = (0..LATE).map(|_| Box::pin(link.send("blpop", "nothing", &question)));
+    let mut asked: Vec<_> = asked.collect();
+    for question in &mut asked {
+        assert!(poll!(question).is_pending());
+    }
+    link.close();
+    let (second, _pushes) = connect(&link).await;
+    assert_eq!(second, first + 1);
+    for answer in join_all(asked).await {
+        assert_eq!(answer, Err(Away));
+    }
+    assert_eq!(link.number(), Some(second), "it is of use");
 }
