@@ -54,8 +54,13 @@ impl Limit {
         (self.refusals, self.failures) = (view.refusals, view.failures);
         self.alone = None;
         self.log.retain(|sent| sent.guess.is_none());
+        self.mirror_all(view, now);
+    }
+
+    /// Takes over the calls of which the store says that they went, and nothing else.
+    pub(super) fn mirror_all(&mut self, view: &View, now: Instant) {
         for (name, ago) in &view.calls {
-            self.mirror(name, before(*ago));
+            self.mirror(name, now.checked_sub(*ago).unwrap_or(now));
         }
     }
 

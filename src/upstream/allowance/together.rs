@@ -141,8 +141,7 @@ where
             return false;
         };
         while let Some(link) = together.account.link() {
-            if together.joined.load(Relaxed) != link && self.join(together, link).await == Err(Away)
-            {
+            if self.tell(together, link).await == Err(Away) {
                 self.breathe();
                 return together.account.link().is_some();
             }
@@ -184,6 +183,8 @@ where
         let together = self.together.as_ref().ok_or(Away)?;
         let page = Some((together.page)(key));
         let kind = if awaited { Kind::Miss } else { Kind::Refresh };
+        let link = together.account.link().ok_or(Away)?;
+        self.tell(together, link).await?;
         let (decision, view) = together.ask_for(page, kind, known, 0).await?;
         together.take_down(&mut self.book(), &decision, &view, self.clock.now());
         if matches!(decision, Decision::Join) {
@@ -217,8 +218,12 @@ where
     }
 
     /// For a call in the place of one that was lost.
-    pub(super) async fn ask_for_another(&self) -> Result<Option<(Call, Option<Grant>)>, Away> {
+    pub(super) async fn ask_for_another(
+        self: &Arc<Self>,
+    ) -> Result<Option<(Call, Option<Grant>)>, Away> {
         let together = self.together.as_ref().ok_or(Away)?;
+        let link = together.account.link().ok_or(Away)?;
+        self.tell(together, link).await?;
         let (decision, view) = together.ask_for(None, Kind::Miss, 0, 0).await?;
         let now = self.clock.now();
         let mut book = self.book();
@@ -248,7 +253,7 @@ where
         match together.account.settle(&grant.member, ended, went).await {
             Ok(Some(view)) => {
                 let mut book = self.book();
-                book.limit.adopt(&view, self.clock.now());
+                together.take_over(&mut book, &view, self.clock.now());
                 book.hold_no_more();
             }
             // It is told of a pause with the rest.
@@ -299,6 +304,14 @@ where
         }));
     }
 
+    /// Before the store is asked it is told what it may not know, over each connection once.
+    async fn tell(self: &Arc<Self>, together: &Together<K>, link: u64) -> Result<(), Away> {
+        match together.joined.load(Relaxed) == link {
+            true => Ok(()),
+            false => self.join(together, link).await,
+        }
+    }
+
     async fn join(self: &Arc<Self>, together: &Together<K>, link: u64) -> Result<(), Away> {
         self.hears_of(together);
         together.account.listen().await?;
@@ -331,7 +344,7 @@ where
                 .limit
                 .mirror(&name, now.checked_sub(ago).unwrap_or(now)),
             // Before the store is told what went alone, it says nothing of that.
-            News::View(view) if self.has_joined() => {
+            News::View(view) if self.together.as_ref().is_some_and(Together::has_joined) => {
                 book.limit.adopt(&view, now);
                 book.hold_no_more();
                 self.changed.notify_one();
@@ -346,19 +359,13 @@ where
         }
     }
 
-    fn has_joined(&self) -> bool {
-        let joined = |together: &Together<K>| together.joined.load(Relaxed) != 0;
-        self.together.as_ref().is_some_and(joined)
-    }
-
     /// The store is back. Whoever wants something asks it; it is told what went in any case.
     async fn is_back(self: Arc<Self>) {
         if let Some(together) = &self.together
             && let Some(link) = together.account.link()
-            && together.joined.load(Relaxed) != link
         {
             // Else with the next question.
-            let _ = self.join(together, link).await;
+            let _ = self.tell(together, link).await;
         }
         self.pump();
         self.changed.notify_one();
@@ -401,9 +408,21 @@ impl<K> Together<K> {
         match decision {
             Decision::Join => self.joined.store(0, Relaxed),
             Decision::Go(_) | Decision::Wait(_) | Decision::Flying(_) | Decision::Newer(_) => {
-                book.limit.adopt(view, now);
+                self.take_over(book, view, now);
             }
         }
+    }
+
+    /// Before the store is told what went alone, and what was learnt, it says nothing of that: then its calls count alone.
+    fn take_over<L>(&self, book: &mut Book<K, L>, view: &fleet::View, now: Instant) {
+        match self.has_joined() {
+            true => book.limit.adopt(view, now),
+            false => book.limit.mirror_all(view, now),
+        }
+    }
+
+    fn has_joined(&self) -> bool {
+        self.joined.load(Relaxed) != 0
     }
 
     async fn ask(
@@ -445,3 +464,6 @@ impl<K> Together<K> {
         asked
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! Over a real Redis.
+
+use tokio_util::task::TaskTracker;
+
+use super::super::tests::{seconds, settings};
+use super::super::{Allowances, Permit};
+use super::*;
+use crate::clock::Clock;
+use crate::contacts::{Api, ListKey};
+use crate::fleet::Replica;
+use crate::fleet::test_store::Store;
+use crate::telemetry::metrics::Metrics;
+
+type Name = (PageKey, Forwarded);
+
+async fn desk(store: &Store) -> Arc<Desk<Name, ()>> {
+    let shared = fleet::Settings {
+        url: Some(format!("redis://127.0.0.1:{}", store.port).parse().unwrap()),
+        username: String::new(),
+        password_file: "".into(),
+        ca_file: "".into(),
+        encryption_key_file: "".into(),
+        prefix: "gateway".into(),
+        timeout: seconds(10.0),
+    };
+    let replica = Replica {
+        address: None,
+        memory: settings().window,
+        clock: Clock::system(),
+        metrics: Metrics::new().unwrap(),
+        forgets: Box::new(|_| {}),
+        holds: Box::new(|_, _, _| None),
+        sets_right: Box::new(|_| {}),
+    };
+    let sharing = Sharing {
+        fleet: Fleet::join(shared.read().unwrap(), replica).await,
+        page: (|(key, sent): &Name| (key, sent)) as fn(&Name) -> (&PageKey, &Forwarded),
+        lease: seconds(11.0),
+    };
+    let (clock, tasks) = (Clock::system(), TaskTracker::new());
+    Allowances::among(settings(), seconds(3_600.0), clock, tasks, Some(sharing)).desk("a")
+}
+
+fn page(list: &str) -> Name {
+    let key = PageKey {
+        list: ListKey::new("st-1", list, "a").unwrap(),
+        api: Api::V1,
+        skip: 0,
+        limit: None,
+        extra: None,
+    };
+    (key, Forwarded::default())
+}
+
+/// A call that the store has let go.
+async fn call(desk: &Arc<Desk<Name, ()>>, list: &str) -> (Call, Grant) {
+    loop {
+        match desk.ask_again(&page(list), true, 0).await {
+            Ok(Decision::Go(grant)) => match desk.goes(true, grant) {
+                Go::Call(call, Some(grant)) => return (call, grant),
+                other => panic!("{other:?}"),
+            },
+            Ok(Decision::Join) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The vendor has refused a call, and the store did not hear of it, though it is there.
+async fn refused_unheard(desk: &Arc<Desk<Name, ()>>) {
+    let (call, _) = call(desk, "cl-refused").await;
+    let now = desk.clock.now();
+    let refused = Outcome::Refused(Refusal::Minute);
+    desk.book().limit.ended(call, refused, now);
+    let together = desk.together.as_ref().unwrap();
+    together.joined.store(0, Relaxed);
+}
+
+#[tokio::test]
+async fn the_end_of_another_call_takes_nothing_away_that_the_store_was_not_told() {
+    let Some(store) = Store::start() else { return };
+    let desk = desk(&store).await;
+    let (_, grant) = call(&desk, "cl-other").await;
+    refused_unheard(&desk).await;
+    let answered = (Outcome::Answered, desk.clock.now());
+    desk.clone().settle(grant, Some(answered)).await;
+    assert!(desk.book().limit.pause().is_some(), "it is paused");
+    assert_eq!(desk.book().limit.refusals(), 1);
+}
+
+#[tokio::test]
+async fn whoever_asks_has_told_the_store_of_a_refusal() {
+    let Some(store) = Store::start() else { return };
+    let desk = desk(&store).await;
+    let (other, grant) = call(&desk, "cl-other").await;
+    let permit = Permit::new(&desk, other, Some(grant));
+    refused_unheard(&desk).await;
+    let asked = desk.ask_again(&page("cl-new"), true, 0).await;
+    assert!(matches!(asked, Ok(Decision::Wait(_))), "{asked:?}");
+    desk.together.as_ref().unwrap().joined.store(0, Relaxed);
+    assert!(permit.another().await.is_none());
+    assert!(desk.book().limit.pause().is_some(), "it is paused");
+}
