@@ -110,7 +110,7 @@ impl Shared {
         self.live().ok_or(Away)?;
         let name = self.names.page(key, &copy.sent);
         if !self.allows(start.stamp, &key.list) {
-            return Ok(());
+            return self.release(key, &copy.sent, start, UNKEPT, false).await;
         }
         let head = Head {
             fence: start.version,

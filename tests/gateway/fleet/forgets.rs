@@ -1,5 +1,7 @@
 //! A purge at one replica is every replica's.
 
+use contacts_gateway::vendor::Behaviour;
+
 use super::pages::{page_keys, stored};
 use super::*;
 use crate::support::Folder;
@@ -288,4 +290,43 @@ async fn a_list_that_was_purged_often_while_the_store_was_away_is_told_once() {
     replicas.see(1).await;
     let commands = redis.cli(&["info", "commandstats"]);
     assert!(commands.contains("cmdstat_publish:calls=1,"), "{commands}");
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_page_that_was_forgotten_while_another_replica_fetched_it() {
+    let Some(redis) = Redis::start() else { return };
+    // For longer than a caller has time for, nobody else fetches what one replica fetches.
+    let settings = redis.shared() + "[upstream]\ntimeout = \"60s\"\n";
+    let replicas = Replicas::start(2, &settings).await;
+    replicas.see(2).await;
+    replicas.vendor.behave(Behaviour {
+        delay: Duration::from_secs(1),
+        times: Some(1),
+        ..Behaviour::default()
+    });
+    let is_under_way = async |replica: usize| {
+        let tasks = &replicas.all[replica].parts.tasks;
+        eventually("it asks", async || (!tasks.is_empty()).then_some(())).await;
+    };
+    let called = async || {
+        eventually("it is fetched", async || {
+            (replicas.vendor.calls() == 1).then_some(())
+        })
+        .await;
+    };
+    let second = async {
+        called().await;
+        replicas.get(1, "cl-n6-a").await
+    };
+    let purged = async {
+        called().await;
+        is_under_way(1).await;
+        purge(&replicas.all[0], "cl-n6-a").await
+    };
+    let (first, second, _) = tokio::join!(replicas.get(0, "cl-n6-a"), second, purged);
+    assert_eq!(
+        (first.status, second.status),
+        (StatusCode::OK, StatusCode::OK)
+    );
+    assert_eq!(replicas.vendor.calls(), 2);
 }
