@@ -16,10 +16,15 @@ end
 -- It counts from when it was on its way, which is later than it was let go where a connection had to be made for it. What is said
 -- of it takes time too: so much less is no news.
 local JITTER = 50
-local let_go = ago >= 0 and redis.call('ZSCORE', calls, member)
-if let_go and now - ago > let_go + JITTER then
-  redis.call('ZADD', calls, 'XX', now - ago, member)
-  if hourly > 0 then redis.call('ZADD', hour, 'XX', now - ago, member) end
+-- One that was out for longer than a window is there no longer, and counts again.
+local let_go = tonumber(redis.call('ZSCORE', calls, member) or 0)
+if ago >= 0 and now - ago > let_go + JITTER then
+  redis.call('ZADD', calls, now - ago, member)
+  redis.call('PEXPIRE', calls, 2 * window)
+  if hourly > 0 then
+    redis.call('ZADD', hour, now - ago, member)
+    redis.call('PEXPIRE', hour, 2 * HOUR)
+  end
   -- The others ask only for calls that are later than those they know of.
   redis.call('PUBLISH', channel, 'c ' .. member .. ' ' .. string.format('%.0f', now - ago))
 end

@@ -35,14 +35,14 @@ fn wish(member: &Arc<str>) -> Wish<'static> {
     }
 }
 
-async fn joins(account: &Account) {
+async fn joins(account: &Account, calls: Vec<(Arc<str>, Duration)>) {
     let known = Known {
         limit: 100.0,
         ceiling: 100.0,
         refused: None,
         refusals: 0,
         pause: None,
-        calls: Vec::new(),
+        calls,
         guessed: Vec::new(),
     };
     account.join(&known).await.unwrap();
@@ -59,8 +59,8 @@ async fn a_call_counts_for_every_replica_from_when_it_was_on_its_way() {
     ] {
         let account = here.account(name, rules.clone()).unwrap();
         let other = there.account(name, rules).unwrap();
-        joins(&account).await;
-        joins(&other).await;
+        joins(&account, Vec::new()).await;
+        joins(&other, Vec::new()).await;
         let (tell, mut told) = unbounded_channel();
         other.hear(Box::new(move |news| {
             if let News::Call(name, ago) = news {
@@ -91,4 +91,29 @@ async fn a_call_counts_for_every_replica_from_when_it_was_on_its_way() {
         let latest = clock.now() - went + Duration::from_millis(2);
         assert!(ago <= latest, "{name}: {ago:?} ago, and it was {latest:?}");
     }
+}
+
+#[tokio::test]
+async fn a_call_that_was_out_for_longer_than_a_window_counts_again_for_every_replica() {
+    let Some(redis) = Redis::start() else { return };
+    let here = join(&redis.url()).await;
+    let account = here.account("minute", rules(2, 0)).unwrap();
+    let late = account.member();
+    joins(&account, vec![(late.clone(), MINUTE * 2)]).await;
+    // The store forgets what no longer counts.
+    let (decision, _) = account.ask(&wish(&account.member())).await.unwrap();
+    assert!(matches!(decision, Decision::Go(_)), "{decision:?}");
+    let went = Clock::system().now();
+    let settled = account.settle(&late, Ended::Answered, Some(went)).await;
+    assert!(settled.unwrap().is_some());
+    let (decision, _) = account.ask(&wish(&account.member())).await.unwrap();
+    assert!(matches!(decision, Decision::Wait(_)), "{decision:?}");
+    // Nor does what is told of a call alone stay for ever.
+    let keys = redis.keys();
+    let calls = keys.iter().find(|key| key.ends_with(":calls")).unwrap();
+    redis.cli(&["del", calls]);
+    let settled = account.settle(&late, Ended::Answered, Some(Clock::system().now()));
+    assert!(settled.await.unwrap().is_some());
+    assert_eq!(redis.cli(&["exists", calls]), "1");
+    assert_ne!(redis.cli(&["ttl", calls]), "-1");
 }
