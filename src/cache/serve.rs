@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, Ready, ready};
@@ -128,6 +128,10 @@ where
         entry.terms.limits(&self.memory.rules.settings)
     }
 
+    fn is_fresh(&self, entry: &Entry, now: Instant) -> bool {
+        entry.page.age(now) < self.limits(entry).fresh
+    }
+
     fn hit(&self, read: &Read, entry: Arc<Entry>, limits: &Limits, age: Duration) -> Answer {
         // As far as a refresh can mend it. Pages that come old from the vendor, out of a cache of its own, would go first
         // for ever otherwise.
@@ -185,7 +189,7 @@ where
         });
         let wanted = Wanted::of(&lasting(&read), Reason::Miss, old.clone());
         let fetched = self.inner.clone().oneshot(wanted).await;
-        let fetched = fetched.map_err(Error::from_tower);
+        let mut fetched = fetched.map_err(Error::from_tower);
         let now = self.memory.clock.now();
         let failure = match &fetched {
             // Only of an upstream that is not known does this come as a page.
@@ -196,14 +200,26 @@ where
         if !failure.is_empty() {
             // Meanwhile another fetch may have brought a page that is for this caller too.
             let there = self.memory.store.entry(&read.key, &read.forwarded);
-            let mut those = [there, old].into_iter().flatten();
-            let will_do = those.find_map(|page| {
-                let age = page.page.age(now);
-                (age < self.limits(&page).if_error).then_some((page, age))
-            });
-            if let Some((page, age)) = will_do {
-                traces::note("contacts_gateway.stale_after", || failure);
-                return Ok(self.answer(page.into(), age, How::OldAfter(failure), ReadBy::Stale));
+            let came =
+                there.filter(|there| !old.as_ref().is_some_and(|old| Arc::ptr_eq(old, there)));
+            if let Some(came) = came.clone().filter(|came| self.is_fresh(came, now)) {
+                // Nothing about it is stale: to the caller it is as if that fetch had been waited for.
+                fetched = Ok(Fetched {
+                    page: came.into(),
+                    stored: true,
+                    collapsed: true,
+                });
+            } else {
+                let mut those = [came, old].into_iter().flatten();
+                let will_do = those.find_map(|page| {
+                    let age = page.page.age(now);
+                    (age < self.limits(&page).if_error).then_some((page, age))
+                });
+                if let Some((page, age)) = will_do {
+                    traces::note("contacts_gateway.stale_after", || failure);
+                    let how = How::OldAfter(failure);
+                    return Ok(self.answer(page.into(), age, how, ReadBy::Stale));
+                }
             }
         }
         let Fetched {

@@ -219,7 +219,11 @@ async fn who_waited_in_vain_gets_the_page_that_came_meanwhile() {
         of(&world, "green").await
     };
     let (waited, _) = tokio::join!(of(&world, "blue"), another);
-    assert_eq!(waited.cache_status(), "fwd=stale; detail=upstream-failed");
+    // It is fresh, and another's fetch brought it.
+    let status = "fwd=uri-miss; fwd-status=200; stored; collapsed";
+    assert_eq!(waited.cache_status(), status);
     assert_eq!(waited.json()["message"], "all");
+    let collapsed = "contacts_gateway_cache_requests_total{result=\"collapsed\"}";
+    assert_eq!(world.gateway.metric(collapsed).await, 1.0);
     assert_eq!(world.vendor.calls(), 2);
 }
