@@ -78,6 +78,8 @@ pub struct Fleet(Option<Arc<Member>>);
 /// One replica among others.
 struct Member {
     shared: Arc<Shared>,
+    /// Tells the others of forgets, whoever waits for it.
+    telling: TaskTracker,
     /// Ends what goes on behind, with the last clone.
     _goes_on: DropGuard,
 }
@@ -227,6 +229,7 @@ impl Fleet {
         let _ = first.await;
         Self(Some(Arc::new(Member {
             shared,
+            telling: TaskTracker::new(),
             _goes_on: ended.drop_guard(),
         })))
     }
@@ -249,9 +252,12 @@ impl Fleet {
         }
     }
 
-    /// Says that this replica leaves, so that the others need not wait for it. Alone it makes no call afterwards.
+    /// Says that this replica leaves, so that the others need not wait for it. Alone it makes no call afterwards. What was
+    /// forgotten here is told before, or not at all: a few of the store's answers are waited for.
     pub async fn leave(&self) {
         if let Some(member) = &self.0 {
+            member.telling.close();
+            member.telling.wait().await;
             member.shared.seats().leaves();
             let _ = member.shared.beat(0).await;
         }

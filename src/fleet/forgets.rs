@@ -11,7 +11,6 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use redis::cmd;
-use tokio_util::task::TaskTracker;
 
 use super::names::Names;
 use super::script::{Reply, arguments};
@@ -96,7 +95,7 @@ impl Fleet {
         let list = what.one_list();
         // A task of its own: whoever asked may hang up, and the others are to forget all the same.
         let telling = async move { shared.has_others_forget(named, list).await };
-        TaskTracker::new().spawn(telling).await.unwrap_or(0)
+        member.telling.spawn(telling).await.unwrap_or(0)
     }
 }
 

@@ -282,6 +282,11 @@ impl Running {
     /// Has it drain, and waits until it has.
     pub(crate) async fn leaves(&mut self) {
         self.tell_to_leave();
+        self.has_left().await;
+    }
+
+    /// Waits until it has drained.
+    pub(crate) async fn has_left(&mut self) {
         (&mut self.runs).await.unwrap().unwrap();
     }
 

@@ -132,14 +132,37 @@ async fn a_purge_while_the_store_is_away_is_everybodys_once_it_is_back_though_it
 async fn a_purge_whose_caller_hangs_up_while_the_store_stalls_is_everybodys() {
     let Some(redis) = Redis::start() else { return };
     let replicas = Replicas::start(2, &redis.shared()).await;
+    purged_while_it_stalls(&replicas, &redis).await;
+    redis.signal("CONT");
+    eventually("the other forgets", async || {
+        (replicas.all[1].parts.store.holds().0 == 0).then_some(())
+    })
+    .await;
+    eventually("it does not stay in the store", async || {
+        page_keys(&redis).is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replica_does_not_end_before_it_has_told_of_a_purge() {
+    let Some(redis) = Redis::start() else { return };
+    let mut replicas = Replicas::start(2, &redis.shared()).await;
+    purged_while_it_stalls(&replicas, &redis).await;
+    replicas.all[0].tell_to_leave();
+    redis.signal("CONT");
+    replicas.all[0].has_left().await;
+    assert_eq!(page_keys(&redis), [""; 0]);
+}
+
+/// The caller of the first replica, whose store stalls, hangs up. Both had the page.
+async fn purged_while_it_stalls(replicas: &Replicas, redis: &Redis) {
     replicas.see(2).await;
     for n in 0..2 {
         replicas.get(n, "cl-n6-a").await;
-        stored(&redis, 1).await;
+        stored(redis, 1).await;
     }
-    let [one, other] = &replicas.all[..] else {
-        unreachable!()
-    };
+    let one = &replicas.all[0];
     redis.signal("STOP");
     let mut caller = Connection::to(&one.url).await;
     caller
@@ -152,15 +175,6 @@ async fn a_purge_whose_caller_hangs_up_while_the_store_stalls_is_everybodys() {
     drop(caller);
     eventually("nobody waits for it", async || {
         (one.metric("http_server_active_requests").await == 0.0).then_some(())
-    })
-    .await;
-    redis.signal("CONT");
-    eventually("the other forgets", async || {
-        (other.parts.store.holds().0 == 0).then_some(())
-    })
-    .await;
-    eventually("it does not stay in the store", async || {
-        page_keys(&redis).is_empty().then_some(())
     })
     .await;
 }
