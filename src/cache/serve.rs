@@ -176,17 +176,23 @@ where
             return Err(Error::NotCached);
         }
         // The second: whether it is the caller's wish alone that costs a call.
-        let (fwd, insisted) = old.as_ref().map_or(("uri-miss", false), |old| {
-            let (age, limits) = (old.page.age(self.memory.clock.now()), self.limits(old));
-            // RFC 9211 section 2.2: a page that is no longer fresh is reason enough by itself.
-            let fwd = match age < limits.fresh {
-                true => "request",
-                false => "stale",
-            };
-            let sparing = read.directives.sparing();
-            let insisted = policy::verdict(age, &limits, &sparing) != Verdict::Fetch;
-            (fwd, insisted)
-        });
+        let (fwd, insisted) = match &old {
+            None if self.memory.store.has_others(&read.key, &read.forwarded) => {
+                ("vary-miss", false)
+            }
+            None => ("uri-miss", false),
+            Some(old) => {
+                let (age, limits) = (old.page.age(self.memory.clock.now()), self.limits(old));
+                // RFC 9211 section 2.2: a page that is no longer fresh is reason enough by itself.
+                let fwd = match age < limits.fresh {
+                    true => "request",
+                    false => "stale",
+                };
+                let sparing = read.directives.sparing();
+                let insisted = policy::verdict(age, &limits, &sparing) != Verdict::Fetch;
+                (fwd, insisted)
+            }
+        };
         let wanted = Wanted::of(&lasting(&read), Reason::Miss, old.clone());
         let fetched = self.inner.clone().oneshot(wanted).await;
         let mut fetched = fetched.map_err(Error::from_tower);

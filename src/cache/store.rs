@@ -103,6 +103,12 @@ impl Store {
         kept.for_request(sent, |entry| self.is_of_use(entry))
     }
 
+    /// Whether there are pages of a key, none of which is for a request with these fields.
+    pub fn has_others(&self, key: &PageKey, sent: &Forwarded) -> bool {
+        // moka takes no note of this question: a page is not wanted more for it.
+        self.pages.contains_key(key) && self.entry(key, sent).is_none()
+    }
+
     fn is_of_use(&self, entry: &Entry) -> bool {
         !left(entry, &self.settings.load(), self.clock.now()).is_zero()
     }
