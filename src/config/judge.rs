@@ -173,11 +173,32 @@ fn wording(way: &Way, message: &str, copy: &Copy) -> (Fault, String) {
 /// A message of a type's own, without the value if that may be a secret.
 fn hide(way: &Way, message: &str, copy: &Copy) -> String {
     match find(&copy.table, way) {
-        Some(Value::String(value)) if way.suggests_a_secret() && !value.is_empty() => message
-            .replace(&format!("{value:?}"), "***")
-            .replace(value.as_str(), "***"),
+        Some(Value::String(value)) if way.suggests_a_secret() && !value.is_empty() => {
+            let quoted = format!("{value:?}");
+            match message.contains(&quoted) {
+                true => message.replace(&quoted, "***"),
+                false => without(message, value),
+            }
+        }
         _ => message.into(),
     }
+}
+
+/// A message without a value, which is no part of a longer word: of the value `0s`, the message's own `60s` stays.
+fn without(message: &str, value: &str) -> String {
+    let letter = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    let (mut told, mut from) = (String::with_capacity(message.len()), 0);
+    for (at, _) in message.match_indices(value) {
+        let end = at + value.len();
+        let begun = letter(message[..at].chars().next_back()) && letter(value.chars().next());
+        let goes_on = letter(value.chars().next_back()) && letter(message[end..].chars().next());
+        if !begun && !goes_on {
+            told.push_str(&message[from..at]);
+            told.push_str("***");
+            from = end;
+        }
+    }
+    told + &message[from..]
 }
 
 /// Rust's words for a type, in plain ones.

@@ -664,6 +664,21 @@ fn what_may_be_a_secret_is_never_repeated() {
 }
 
 #[test]
+fn the_words_of_a_mistake_are_not_taken_for_a_secret() {
+    let hint = "write a duration as text, such as \"60s\", \"1h 30m\" or \"250ms\"";
+    for (value, what) in [
+        ("0s", "must be more than zero"),
+        ("e", "*** is no duration"),
+    ] {
+        let file = format!(
+            "[[credentials]]\nstream = \"a\"\nclient_id = \"a\"\nsecret_env = \"A\"\ntoken_lifetime = \"{value}\""
+        );
+        let want = format!("f.toml:5:1: credentials[0].token_lifetime: {what}: {hint}");
+        assert_eq!(mistakes(&file, &[]), [want]);
+    }
+}
+
+#[test]
 fn a_mistake_is_one_line_whatever_stands_in_the_file() {
     for file in ["\"a\\nb\" = 1", "cache.fresh_for = \"a\\nb\\u001b[2J\""] {
         let told = load(file, &[]).unwrap_err();
