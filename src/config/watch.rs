@@ -6,20 +6,18 @@
 //! told if it differs. Who cannot be told of changes (some file systems tell nobody, and there are limits) looks now and
 //! then.
 
-use std::collections::BTreeSet;
+mod follow;
+
 use std::io;
-use std::path::{Component, Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode};
-use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::warn;
 
+use self::follow::Following;
 use super::sources::{Loaded, Sources, Unusable};
 use crate::secret::Print;
 
@@ -28,7 +26,6 @@ use crate::secret::Print;
 pub struct Watch {
     sources: Arc<Sources>,
     hangups: Signal,
-    stirred: Arc<Notify>,
     /// What was told last, or was there at first.
     last: Result<Print, Unusable>,
     /// Nothing before the first reading.
@@ -55,7 +52,6 @@ impl Watch {
         Ok(Self {
             sources: Arc::new(sources),
             hangups: signal(SignalKind::hangup())?,
-            stirred: Arc::default(),
             last: Ok(in_use),
             following: None,
             warned: false,
@@ -68,13 +64,10 @@ impl Watch {
     /// What is there cannot be used.
     pub async fn next(&mut self) -> Result<Loaded, Unusable> {
         loop {
-            let asked = match &self.following {
+            let asked = match &mut self.following {
                 // It may have changed before anybody watched.
                 None => false,
-                Some(following) => {
-                    let looks = if following.complete { LOOKS.0 } else { LOOKS.1 };
-                    self.stirs(looks).await
-                }
+                Some(following) => stirs(&mut self.hangups, following).await,
             };
             let read = self.read().await;
             let print = print(&read);
@@ -85,28 +78,10 @@ impl Watch {
         }
     }
 
-    /// Waits until there is a reason to read. Tells whether somebody asked.
-    async fn stirs(&mut self, looks: Duration) -> bool {
-        tokio::select! {
-            _ = self.hangups.recv() => return true,
-            () = sleep(looks) => return false,
-            () = self.stirred.notified() => {}
-        }
-        let mut late = pin!(sleep(LONGEST));
-        loop {
-            tokio::select! {
-                _ = self.hangups.recv() => return true,
-                () = &mut late => return false,
-                () = sleep(QUIET) => return false,
-                () = self.stirred.notified() => {}
-            }
-        }
-    }
-
     async fn read(&mut self) -> Result<Loaded, Unusable> {
-        let (sources, stirred) = (self.sources.clone(), self.stirred.clone());
+        let sources = self.sources.clone();
         // Files can be slow, or far away.
-        let read = tokio::task::spawn_blocking(move || settled(&sources, &stirred));
+        let read = tokio::task::spawn_blocking(move || settled(&sources));
         let (following, read) = match read.await {
             Ok(read) => read,
             Err(defect) => return Err(Unusable::from(defect.to_string())),
@@ -121,11 +96,33 @@ impl Watch {
     }
 }
 
+/// Waits until there is a reason to read. Tells whether somebody asked.
+async fn stirs(hangups: &mut Signal, following: &mut Following) -> bool {
+    let looks = match following.error {
+        None => LOOKS.0,
+        Some(_) => LOOKS.1,
+    };
+    tokio::select! {
+        _ = hangups.recv() => return true,
+        () = sleep(looks) => return false,
+        () = following.stirs() => {}
+    }
+    let mut late = pin!(sleep(LONGEST));
+    loop {
+        tokio::select! {
+            _ = hangups.recv() => return true,
+            () = &mut late => return false,
+            () = sleep(QUIET) => return false,
+            () = following.stirs() => {}
+        }
+    }
+}
+
 /// Reads until two readings in a row are the same, so that what comes of several files is of one moment. What changes
 /// after that stirs.
-fn settled(sources: &Sources, stirred: &Arc<Notify>) -> (Following, Result<Loaded, Unusable>) {
+fn settled(sources: &Sources) -> (Following, Result<Loaded, Unusable>) {
     let (files, mut read) = sources.read();
-    let mut following = Following::new(&files, stirred);
+    let mut following = Following::new(&files);
     for _ in 1..READINGS {
         let (files, again) = sources.read();
         let same = print(&read) == print(&again);
@@ -133,7 +130,7 @@ fn settled(sources: &Sources, stirred: &Arc<Notify>) -> (Following, Result<Loade
         if same {
             break;
         }
-        following = Following::new(&files, stirred);
+        following = Following::new(&files);
     }
     (following, read)
 }
@@ -142,95 +139,3 @@ fn settled(sources: &Sources, stirred: &Arc<Notify>) -> (Following, Result<Loade
 fn print(read: &Result<Loaded, Unusable>) -> Result<Print, Unusable> {
     read.as_ref().map(Loaded::print).map_err(Clone::clone)
 }
-
-/// Follows names, until it is dropped.
-#[derive(Debug)]
-struct Following {
-    _watcher: Option<RecommendedWatcher>,
-    complete: bool,
-    error: Option<notify::Error>,
-}
-
-impl Following {
-    /// Made anew for each reading: a folder that was made again is another one than it was, and so are links.
-    fn new(files: &[PathBuf], stirred: &Arc<Notify>) -> Self {
-        let names: BTreeSet<_> = files.iter().flat_map(|file| names(file)).collect();
-        let folders: BTreeSet<_> = names.iter().filter_map(|name| name.parent()).collect();
-        // Outer folders come first, so that one that is made meanwhile is noticed.
-        let folders: Vec<_> = folders.into_iter().map(Path::to_owned).collect();
-        let stirred = stirred.clone();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            if event.map_or(true, |event| matters(&event, &names)) {
-                stirred.notify_one();
-            }
-        });
-        let (mut watcher, mut error) = match watcher {
-            Ok(watcher) => (Some(watcher), None),
-            Err(error) => (None, Some(error)),
-        };
-        if let Some(watcher) = &mut watcher {
-            for folder in folders {
-                match watcher.watch(&folder, RecursiveMode::NonRecursive) {
-                    Ok(()) => {}
-                    // It may come later, into a folder that is there.
-                    Err(missing) if matches!(missing.kind, ErrorKind::PathNotFound) => {}
-                    Err(other) => error = error.or(Some(other)),
-                }
-            }
-        }
-        Self {
-            _watcher: watcher,
-            complete: error.is_none(),
-            error,
-        }
-    }
-}
-
-/// Whether an event may be about one of the names, and is not only that somebody reads, as we do.
-fn matters(event: &Event, names: &BTreeSet<PathBuf>) -> bool {
-    let wrote = EventKind::Access(AccessKind::Close(AccessMode::Write));
-    let reads = event.kind.is_access() && event.kind != wrote;
-    let ours = event.paths.is_empty() || event.paths.iter().any(|path| names.contains(path));
-    event.need_rescan() || ours && !reads
-}
-
-/// Every name that is looked up on the way to a file, links included, whether it is there or not.
-fn names(file: &Path) -> Vec<PathBuf> {
-    /// As many as Linux follows.
-    const MOST_LINKS: usize = 40;
-    let mut names = Vec::new();
-    let mut links = 0;
-    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    let mut here = PathBuf::new();
-    // The next one last.
-    let mut steps = backwards(&file);
-    while let Some(step) = steps.pop() {
-        match Path::new(&step).components().next() {
-            Some(Component::ParentDir) => {
-                here.pop();
-            }
-            Some(Component::Normal(name)) => {
-                let name = here.join(name);
-                names.push(name.clone());
-                match std::fs::read_link(&name) {
-                    Ok(target) if links < MOST_LINKS => {
-                        links += 1;
-                        steps.extend(backwards(&target));
-                    }
-                    _ => here = name,
-                }
-            }
-            Some(Component::CurDir) | None => {}
-            Some(root) => here.push(root),
-        }
-    }
-    names
-}
-
-fn backwards(path: &Path) -> Vec<PathBuf> {
-    let steps = path.components().rev();
-    steps.map(|step| PathBuf::from(step.as_os_str())).collect()
-}
-
-#[cfg(test)]
-mod tests;
