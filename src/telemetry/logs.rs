@@ -24,7 +24,7 @@ mod queue;
 
 use limit::{Kinds, STRETCH};
 use line::{Format, Line};
-use queue::Queue;
+use queue::{Queue, pieces};
 
 /// The name of events of which each is written, however many there are: those that something else keeps few. Of all
 /// others the like of which was written often enough in the last second, only the number is.
@@ -192,8 +192,7 @@ impl Lines {
             if lost > 0 {
                 lines.extend_from_slice(self.of_lost(lost).as_bytes());
             }
-            // One at a time: where several processes write to one pipe, a piece can only be so long.
-            lines.split_inclusive(|b| *b == b'\n').for_each(write);
+            pieces(lines).for_each(write);
             wrote = true;
         }
         wrote

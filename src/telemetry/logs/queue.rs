@@ -8,6 +8,8 @@ use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use memchr::{memchr, memrchr};
+
 /// Bytes of lines that wait, some hundreds of them. As much again may be on its way out.
 const MOST: usize = 128 * 1024;
 /// Room that is kept when there is nothing to write.
@@ -77,6 +79,18 @@ impl Queue {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whole lines, as many at once as stay together where several processes write to one pipe: `PIPE_BUF` of pipe(7).
+pub(super) fn pieces(mut lines: &[u8]) -> impl Iterator<Item = &[u8]> {
+    const TOGETHER: usize = 4096;
+    std::iter::from_fn(move || {
+        let together = &lines[..lines.len().min(TOGETHER)];
+        let end = memrchr(b'\n', together).or_else(|| memchr(b'\n', lines));
+        let piece;
+        (piece, lines) = lines.split_at(end.map_or(lines.len(), |end| end + 1));
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 #[cfg(test)]
@@ -155,5 +169,16 @@ mod tests {
             scope.spawn(|| queue.wait(Duration::MAX));
             assert_eq!(queue.take(&mut lines), None);
         });
+    }
+
+    #[test]
+    fn lines_are_written_many_at_once_and_each_in_one_piece() {
+        let (short, long) = ("s".repeat(999) + "\n", "l".repeat(5_000) + "\n");
+        let lines = [&*short, &short, &long, &short].concat() + &short.repeat(4);
+        let lens = |lines: &str| pieces(lines.as_bytes()).map(<[u8]>::len).collect();
+        let lens: [Vec<_>; 2] = [&lines, ""].map(lens);
+        assert_eq!(lens, [vec![2_000, 5_001, 4_000, 1_000], vec![]]);
+        let written: Vec<_> = pieces(lines.as_bytes()).collect();
+        assert_eq!(written.concat(), lines.as_bytes());
     }
 }

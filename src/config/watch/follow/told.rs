@@ -11,7 +11,7 @@ use inotify::{EventOwned, EventStream, Inotify, WatchDescriptor, WatchMask};
 /// Tells what happens to names in folders.
 #[derive(Debug)]
 pub(super) struct Told {
-    events: EventStream<[u8; ROOM]>,
+    events: EventStream<Box<[u8]>>,
     names: HashMap<WatchDescriptor, HashSet<OsString>>,
 }
 
@@ -37,7 +37,7 @@ impl Told {
             }
         }
         let told = Self {
-            events: inotify.into_event_stream([0; ROOM])?,
+            events: inotify.into_event_stream([0; ROOM].into())?,
             names: watched,
         };
         Ok((told, error))
