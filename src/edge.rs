@@ -67,7 +67,7 @@ pub struct Settings {
     /// Requests in flight at most; further ones are refused at once.
     pub max_in_flight: NonZeroUsize,
     /// The hosts that requests may be addressed to, with or without a port; empty: any.
-    pub allowed_hosts: Vec<String>,
+    pub allowed_hosts: Vec<setting::Host>,
     /// Whether HTTP/2 (by ALPN, in cleartext by prior knowledge) is spoken beside HTTP/1.1.
     pub http2: bool,
     /// How long a request's header may take, and a connection to bring its first one, TLS handshake included.

@@ -1,10 +1,12 @@
-//! How a value is written in the settings: durations, sizes, and the names that reach the vendor.
+//! How a value is written in the settings: durations, sizes, hosts, and the names that reach the vendor.
 //!
 //! A text becomes a type here, once. Each refusal says what to write instead.
 
+mod host;
 mod name;
 mod origin;
 
+pub use host::Host;
 pub use name::{ExtraParameter, ForwardedHeader};
 pub use origin::Origin;
 

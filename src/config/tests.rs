@@ -50,7 +50,8 @@ fn a_variable_is_read_as_the_type_of_its_key() {
     );
     assert_eq!(config.listen.max_in_flight, NonZeroUsize::new(7).unwrap());
     assert!(!config.listen.http2);
-    assert_eq!(config.listen.allowed_hosts, ["a.example"]);
+    let hosts = config.listen.allowed_hosts.iter();
+    assert_eq!(hosts.map(|h| h.as_str()).collect::<Vec<_>>(), ["a.example"]);
     let headers = config.upstream.forward_headers.iter();
     let headers: Vec<String> = headers.map(ToString::to_string).collect();
     assert_eq!(headers, ["accept", "x-tenant"]);

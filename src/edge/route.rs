@@ -23,7 +23,7 @@ use super::{Attempt, Body, Rung};
 use crate::contacts::control::Directives;
 use crate::contacts::{AccountId, Ask, Forwarded, ListKey, PageKey, Reach, Read, StreamId, cut};
 use crate::error::Error;
-use crate::setting::ForwardedHeader;
+use crate::setting::{ForwardedHeader, Host};
 use crate::{edge, upstream};
 
 /// The rung.
@@ -34,11 +34,7 @@ pub fn layer<S>(
 ) -> impl Layer<S, Service = Route<S>> + Clone {
     let rules = Arc::new(Rules {
         streams,
-        hosts: edge
-            .allowed_hosts
-            .iter()
-            .map(|h| h.to_ascii_lowercase())
-            .collect(),
+        hosts: edge.allowed_hosts.clone(),
         forward_headers: upstream.forward_headers.clone(),
         extra_query: upstream.extra_query.clone(),
     });
@@ -59,7 +55,7 @@ pub struct Route<S> {
 #[derive(Debug)]
 struct Rules {
     streams: Reach<StreamId>,
-    hosts: Vec<String>,
+    hosts: Vec<Host>,
     forward_headers: Vec<ForwardedHeader>,
     extra_query: Vec<crate::setting::ExtraParameter>,
 }
@@ -193,7 +189,8 @@ impl Rules {
             .rsplit_once(':')
             .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
             .map_or(host.as_str(), |(name, _)| name);
-        self.hosts.iter().any(|h| *h == host || h == without_port)
+        let mut allowed = self.hosts.iter().map(Host::as_str);
+        allowed.any(|allowed| allowed == host || allowed == without_port)
     }
 
     fn query<'a>(&self, query: &'a str) -> Result<Query<'a>, Error> {
