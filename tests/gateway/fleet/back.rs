@@ -123,6 +123,21 @@ async fn what_was_fetched_by_a_clock_that_is_ahead_gives_way_once_the_stores_is_
     assert_eq!(call_of(&late), 2);
     replicas.see(2).await;
     stored(&redis, 2).await;
+    // From here on its clock goes: the store may have it wait for some milliseconds.
+    let goes = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            ticks.tick().await;
+            hand.forward(ticks.period());
+        }
+    };
+    tokio::select! {
+        () = goes => {}
+        () = each_is_newer(&replicas) => {}
+    }
+}
+
+async fn each_is_newer(replicas: &Replicas) {
     for (list, first) in [("cl-n6-a", 1), ("cl-n6-b", 2)] {
         assert_eq!(call_of(&replicas.get(1, list).await), first);
         // Each is newer than the one before, whoever fetches it.
