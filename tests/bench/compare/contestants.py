@@ -31,7 +31,7 @@ trace_ratio = 0.01
 [[credentials]]
 stream = "*"
 client_id = "cs-8a3c5a5e-0000-5000-8000-000000000001"
-secret_file = "$folder/settings/client_secret"
+secret_file = "$folder/client_secret"
 [[callers]]
 name = "bench"
 token_sha256 = "{hashlib.sha256(TOKEN.encode()).hexdigest()}"
@@ -150,14 +150,11 @@ class Stage:
     def __init__(self, options, stack, vendor):
         self.options, self.stack, self.vendor = options, stack, vendor
         self.folder = pathlib.Path(options.folder)
-        # Apart from each other: the gateway hears of what changes beside its settings and above them, its own log too.
-        for part in ("settings", "logs"):
-            (self.folder / part).mkdir()
-        self.write("settings/client_secret", "0e4d5ac9d1e84f6d8c3b1a0f9e8d7c6b7f0c1d5b2a9e4f6d\n")
+        self.write("client_secret", "0e4d5ac9d1e84f6d8c3b1a0f9e8d7c6b7f0c1d5b2a9e4f6d\n")
 
     def gateway(self, allowance=SOME_CALLS, scheme="http", vendor=None):
         port, admin = free_port(), free_port()
-        file = self.write(f"settings/{port}.toml", GATEWAY, port, vendor, admin=admin, allowance=allowance, scheme=scheme)
+        file = self.write(f"{port}.toml", GATEWAY, port, vendor, admin=admin, allowance=allowance, scheme=scheme)
         gateway = self.start("contacts-gateway", [self.options.binary, "--config", file], port)
         gateway.admin = admin
         # To nobody else: they do not look at it, and HAProxy would keep no page for it.
@@ -191,7 +188,7 @@ class Stage:
         return peer.until_ready(lambda: ask(port, path(1, "ready"))[0] == 200)
 
     def start(self, name, argv, port, **more):
-        server = Server(name, argv, port, self.folder / "logs" / f"{port}", **more)
+        server = Server(name, argv, port, self.folder / f"{port}.log", **more)
         self.stack.callback(server.stop)
         return server
 
