@@ -262,11 +262,13 @@ where
             known: wanted.known.as_deref(),
             fetched: false,
         };
-        let own = match go {
-            Go::Call(call, grant) => Ok((call, grant)),
+        let own = match (go, &came) {
+            (Go::Call(call, grant), _) => Ok((call, grant)),
+            // Nothing was granted, so nothing is given back.
+            (Go::Elsewhere(_), Some(found)) => Err(Ok(landed(found.clone()))),
             // What has to do with other replicas is boxed: it is far larger than the rest of a fetch, all of which is moved
             // several times before it begins.
-            Go::Elsewhere(_) => Box::pin(self.own_call(&way.rules, &wanted, &desk, go)).await,
+            (go, None) => Box::pin(self.own_call(&way.rules, &wanted, &desk, go)).await,
         };
         let (call, grant) = match own {
             Ok(call) => call,

@@ -128,6 +128,13 @@ impl Bench {
         self.fetches.refresh(&read, &entry);
     }
 
+    /// A fetch of what a caller waits for begins with another replica's, which has a minute for it.
+    pub(super) fn is_elsewhere(&self, wanted: Wanted) -> Flight {
+        let go = Go::Elsewhere(self.now() + Duration::from_secs(60));
+        let launch = self.fetches.launch(&self.desk(), move || Some(wanted));
+        launch(go, 0, Wishes::default()).unwrap()
+    }
+
     pub(super) fn now(&self) -> Instant {
         self.fetches.0.lookups.clock.now()
     }

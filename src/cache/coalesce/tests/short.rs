@@ -205,3 +205,13 @@ async fn a_page_that_came_and_will_not_do_for_all_who_wait_costs_one() {
     assert_eq!(told(insists).await, got("two", true, true));
     bench.is_at_rest().await;
 }
+
+#[tokio::test]
+async fn a_page_that_came_is_not_waited_for_although_another_replica_fetches_it_anew() {
+    let (bench, _hand) = spent().await;
+    bench.keeps("cl-1", &page("one", &[]));
+    let flight = bench.is_elsewhere(wanted("cl-1", None));
+    let waits = flight.land(false).boxed();
+    assert_eq!(told(waits).await, got("one", true, true));
+    bench.is_at_rest().await;
+}
