@@ -97,12 +97,14 @@ where
         let name = wanted.name();
         let desk = self.0.lookups.accounts.desk(name.0.list.account());
         let mut book = desk.book();
-        if let Some(flight) = book.flight(&name).filter(|flight| flight.ticket.is_good()) {
+        let known = wanted.known.as_ref();
+        let mut flight = book.flight(&name);
+        flight = flight.filter(|flight| flight.ticket.is_good() && !flight.lands_with(known));
+        if let Some(flight) = flight {
             flight.join(wanted.no_store);
             return flight.clone().land(true).boxed();
         }
         // Between the caller's look-up and this one a fetch may have landed.
-        let known = wanted.known.as_ref();
         let found = self.0.lookups.store.entry(&name.0, &name.1);
         if let Some(found) =
             found.filter(|found| !known.is_some_and(|known| Arc::ptr_eq(known, found)))
@@ -214,14 +216,17 @@ where
             let land = Land(Arc::clone(&landing));
             let refresh = wanted.reason == Reason::Refresh;
             let span = this.0.traces.fetch(cause.as_ref(), refresh);
+            // Before the look at what came, or a page that was forgotten since could land.
+            let ticket = Arc::new(this.0.lookups.store.ticket(&wanted.key.list));
+            let came = this.came(&way, &wanted, wishes);
             let flight = Flight {
-                ticket: Arc::new(this.0.lookups.store.ticket(&wanted.key.list)),
+                ticket,
                 landing,
                 trail: span.trail().cloned(),
                 // A fetch for which nobody waits is the gateway's own: the call would be made for nothing.
                 no_store: Arc::new(wishes.no_store.into()),
+                came: came.clone(),
             };
-            let came = this.came(&way, &wanted, wishes);
             let tasks = this.0.tasks.clone();
             let flying = this.fly(way, wanted, desk, (go, id, came), flight.clone(), land);
             let flying = span.around(flying);

@@ -35,12 +35,21 @@ pub struct Flight {
     pub(super) trail: Option<Trail>,
     /// Nobody waits for it but callers who want nothing kept.
     pub(super) no_store: Arc<AtomicBool>,
+    /// The page that makes it needless: it lands with this one.
+    pub(super) came: Option<Arc<Entry>>,
 }
 
 impl Flight {
     /// Another waits for it, who may want nothing kept.
     pub(super) fn join(&self, no_store: bool) {
         self.no_store.fetch_and(no_store, Relaxed);
+    }
+
+    /// Whether it brings nothing but what is known already.
+    pub(super) fn lands_with(&self, known: Option<&Arc<Entry>>) -> bool {
+        let came = self.came.as_ref();
+        came.zip(known)
+            .is_some_and(|(came, known)| Arc::ptr_eq(came, known))
     }
 
     /// Waits for it. Whoever did not begin it is `collapsed`.

@@ -215,3 +215,18 @@ async fn a_page_that_came_is_not_waited_for_although_another_replica_fetches_it_
     assert_eq!(told(waits).await, got("one", true, true));
     bench.is_at_rest().await;
 }
+
+#[tokio::test]
+async fn who_passed_over_a_page_does_not_join_a_fetch_that_lands_with_it() {
+    let (bench, hand) = spent().await;
+    passes(&hand, 57).await;
+    let waits = bench.asks("cl-1");
+    let came = bench.keeps("cl-1", &page("one", &[]));
+    hand.forward(Duration::from_secs(5));
+    // It lets the first one's fetch go, which has not landed yet.
+    let _other = bench.asks("cl-2");
+    let insists = bench.wants(wanted("cl-1", Some(came)));
+    bench.lands(CALLS + 1, Ok(page("two", &[]))).await;
+    assert_eq!(told(waits).await, got("one", true, true));
+    assert_eq!(told(insists).await, got("two", true, false));
+}
