@@ -73,7 +73,7 @@ pub struct Fetch {
     pub known: Option<SharedPage>,
     /// With which secret.
     pub by: By,
-    /// Whether the other one is left to be tried, should the vendor refuse this one.
+    /// Whether the other one may be the right one, should the vendor refuse this one.
     pub spare: bool,
     /// Whether to dial anew instead of taking a connection from the pool.
     pub redial: bool,

@@ -303,7 +303,22 @@ impl Credential {
         self.rotation.second(refused, now)
     }
 
-    /// The vendor refused a token of the other's. From now on this one's goes first.
+    /// Whether the other secret may be the one that the vendor takes, if it refuses a token of this one.
+    pub fn has_spare(&self, by: By, now: Instant) -> bool {
+        self.rotation.is_spare(by, now)
+    }
+
+    /// The vendor refused a token of this one, and none of the other was tried. From now on the other goes first.
+    pub fn refused(&self, by: By) {
+        self.rotation.refused(by);
+    }
+
+    /// The vendor took a token, of whichever.
+    pub fn taken(&self) {
+        self.rotation.taken();
+    }
+
+    /// The vendor took a token of this one, and had refused one of the other's. From now on this one goes first.
     pub fn goes_first(&self, by: By) {
         self.rotation.goes_first(by);
     }

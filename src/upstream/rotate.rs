@@ -63,8 +63,11 @@ where
                 .ok_or(Error::StreamUnknown)?;
             let now = clock.now();
             fetch.by = credential.first(now);
-            fetch.spare = credential.second(fetch.by, now).is_some();
+            fetch.spare = credential.has_spare(fetch.by, now);
             let page = inner.ready().await?.call(fetch.clone()).await;
+            if page.is_ok() {
+                credential.taken();
+            }
             if !matches!(page, Err(Error::CredentialsRefused)) {
                 return page;
             }
@@ -73,7 +76,7 @@ where
                 return page;
             };
             let Some(permit) = fetch.permit.another().await else {
-                credential.goes_first(by);
+                credential.refused(fetch.by);
                 return page;
             };
             let second = Fetch {
@@ -85,6 +88,7 @@ where
             };
             let page = inner.oneshot(second).await;
             if page.is_ok() {
+                credential.taken();
                 credential.goes_first(by);
                 let taken = match by {
                     By::Own => "new",

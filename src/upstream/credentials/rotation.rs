@@ -35,6 +35,8 @@ struct Former {
     until: Instant,
     /// The vendor refused the new one, and not this one since.
     first: bool,
+    /// The vendor refused this one of the two last, and has taken neither since.
+    refused: Option<By>,
 }
 
 impl Rotation {
@@ -55,6 +57,7 @@ impl Rotation {
             minter,
             until: now + OVERLAP,
             first: false,
+            refused: None,
         });
     }
 
@@ -71,6 +74,25 @@ impl Rotation {
         match refused {
             By::Own => self.other(now).map(|_| By::Other),
             By::Other => Some(By::Own),
+        }
+    }
+
+    /// Whether there is one that the vendor may take where it refuses this one.
+    pub(super) fn is_spare(&self, by: By, now: Instant) -> bool {
+        let other = self.second(by, now);
+        let refused = self.former().as_ref().and_then(|former| former.refused);
+        other.is_some() && other != refused
+    }
+
+    pub(super) fn refused(&self, by: By) {
+        if let Some(former) = self.former().as_mut() {
+            (former.first, former.refused) = (by == By::Own, Some(by));
+        }
+    }
+
+    pub(super) fn taken(&self) {
+        if let Some(former) = self.former().as_mut() {
+            former.refused = None;
         }
     }
 

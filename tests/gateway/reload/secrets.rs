@@ -134,6 +134,26 @@ async fn a_secret_that_is_not_taken_yet_costs_one_call_while_calls_are_paced() {
 }
 
 #[tokio::test]
+async fn an_account_rests_though_secrets_change_where_neither_is_taken() {
+    let few = "calls = 1\nwindow = \"1s\"\nfloor = 1\nreserve = 0\nqueue_deadline = \"0s\"";
+    let living = Living::with(&format!("[allowance]\n{few}")).await;
+    let world = &living.world;
+    world.hand.forward(Duration::from_secs(1));
+    assert_eq!(world.get("cl-n6").await.status, StatusCode::OK);
+    living.secret(NEXT).await;
+    world.vendor.accept(vec![app("canary-secret-of-nobody")]);
+    let mut answers = Vec::new();
+    for list in ["cl-n6-a", "cl-n6-b", "cl-n6-c", "cl-n6-d", "cl-n6-e"] {
+        world.hand.forward(Duration::from_secs(1));
+        answers.push(world.get(list).await);
+    }
+    // The first call alone fails for a secret beside which there may be a good one.
+    let tried = ["next", "first", "next", "first"];
+    assert_eq!(signed(&world.vendor)[1..], tried);
+    answers[4].is_problem(503, "upstream-resting");
+}
+
+#[tokio::test]
 async fn callers_at_once_do_not_make_the_account_rest_while_secrets_change() {
     let living = Living::with("").await;
     let world = &living.world;
