@@ -65,10 +65,10 @@ REFUSED = [
 ]
 
 
-def render(values=None, chart=CHART):
-    """{path in the chart: text}, for a release "demo" in "prod"."""
+def render(values=None, chart=CHART, name="demo", namespace="prod"):
+    """{path in the chart: text}, for a release."""
     with helm.Chart.load(str(chart)) as loaded:
-        rendered = loaded.render(values or {}, name="demo", namespace="prod")
+        rendered = loaded.render(values or {}, name=name, namespace=namespace)
     return {path: text for path, text in sorted(rendered.items()) if text.strip()}
 
 
@@ -166,6 +166,29 @@ class Chart(unittest.TestCase):
                 stale += difflib.unified_diff(then.splitlines(), now.splitlines(), f"golden/{file.name}", "now", lineterm="")
         self.assertEqual({file.stem for file in GOLDEN.iterdir()}, set(self.cases))
         self.assertFalse(stale, "\n".join([*stale, "", "If that is meant: just chart-golden"]))
+
+    def test_a_name_that_looks_like_a_number_or_a_truth_stays_a_name(self):
+        logging.disable(logging.WARNING)
+        everything = yaml.safe_load((CHART / "ci" / "everything-values.yaml").read_text())
+        named = {"existingSecrets": ["1"], "priorityClassName": "2", "serviceAccount": {"name": "3"}, "nameOverride": "4"}
+        monitoring = {"podMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}, "dashboards": {"enabled": True}}
+        for values, name, namespace in (
+            (monitoring, "1234567", "12345"),
+            (monitoring | {"mode": "sidecar"}, "1234567", "12345"),
+            (monitoring | {"fullnameOverride": "true"} | named, "demo", "0x1f"),
+            (everything | named | {"config": {}, "fullnameOverride": "null"}, "1", "2"),
+            ({"configExistingSecretName": "5", "serviceAccount": {"create": False, "name": "6"}}, "7", "8"),
+        ):
+            for document in documents(render(values, name=name, namespace=namespace)):
+                with self.subTest(name, kind=document["kind"]):
+                    if document["kind"] not in FOREIGN:
+                        kubernetes_validate.validate(document, KUBERNETES[-1], strict=True)
+                    metadata = document["metadata"]
+                    texts = [metadata["name"], metadata.get("namespace", ""), *metadata.get("labels", {}).values()]
+                    selector = document.get("spec", {}).get("selector", {})
+                    texts += selector.get("matchLabels", {}).values()
+                    texts += document.get("spec", {}).get("namespaceSelector", {}).get("matchNames", [])
+                    self.assertEqual({type(text) for text in texts}, {str})
 
     def test_a_wrong_value_is_refused_by_name(self):
         for word, values in REFUSED:

@@ -99,15 +99,15 @@
 - name: contacts-gateway-settings
   {{- if .Values.configExistingSecretName }}
   secret:
-    secretName: {{ .Values.configExistingSecretName }}
+    secretName: {{ .Values.configExistingSecretName | toYaml }}
   {{- else }}
   configMap:
-    name: {{ include "contacts-gateway.fullname" . }}
+    name: {{ include "contacts-gateway.fullname" . | toYaml }}
   {{- end }}
 {{- range $i, $secret := .Values.existingSecrets }}
 - name: contacts-gateway-secret-{{ $i }}
   secret:
-    secretName: {{ $secret }}
+    secretName: {{ $secret | toYaml }}
 {{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}

@@ -51,7 +51,7 @@ dependency, once a release, however many of its pods have the sidecar.
 
 {{/* For the labels of the pod: a PodMonitor finds it by them. */}}
 {{- define "contacts-gateway.sidecar.podLabels" -}}
-contacts-gateway/sidecar-of: {{ .Release.Name }}
+contacts-gateway/sidecar-of: {{ .Release.Name | toYaml }}
 {{- end -}}
 
 {{/* What the application is to call instead of the vendor's host. */}}
@@ -67,8 +67,8 @@ contacts-gateway/sidecar-of: {{ .Release.Name }}
 apiVersion: v1
 kind: ConfigMap
 metadata:
-  name: {{ include "contacts-gateway.fullname" . }}
-  namespace: {{ .Release.Namespace }}
+  name: {{ include "contacts-gateway.fullname" . | toYaml }}
+  namespace: {{ .Release.Namespace | toYaml }}
   labels:
     {{- include "contacts-gateway.labels" . | nindent 4 }}
 data:

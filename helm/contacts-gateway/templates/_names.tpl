@@ -1,4 +1,4 @@
-{{/* Names, labels and the image. */}}
+{{/* Names, labels and the image. A name may be of digits alone, or a word such as "true": `toYaml` quotes it then. */}}
 
 {{- define "contacts-gateway.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
@@ -20,8 +20,8 @@
 {{- end -}}
 
 {{- define "contacts-gateway.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "contacts-gateway.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "contacts-gateway.name" . | toYaml }}
+app.kubernetes.io/instance: {{ .Release.Name | toYaml }}
 {{- end -}}
 
 {{- define "contacts-gateway.labels" -}}
