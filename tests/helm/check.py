@@ -190,6 +190,12 @@ class Chart(unittest.TestCase):
                     texts += document.get("spec", {}).get("namespaceSelector", {}).get("matchNames", [])
                     self.assertEqual({type(text) for text in texts}, {str})
 
+    def test_a_size_is_compared_however_kubernetes_lets_it_be_written(self):
+        for memory in ("201326592", 201326592, "200e6", "2E8", "200M", "192Mi", "0.2G"):
+            self.assertTrue(render({"resources": {"limits": {"memory": memory}}}), memory)
+        with self.assertRaises(helm.HelmError):
+            render({"resources": {"limits": {"memory": "100e6"}}})
+
     def test_a_wrong_value_is_refused_by_name(self):
         for word, values in REFUSED:
             with self.subTest(word), self.assertRaises(helm.HelmError) as refused:

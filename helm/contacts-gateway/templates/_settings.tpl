@@ -90,11 +90,12 @@ Takes "table", and "path", the heading of the table itself with a dot behind it.
 {{- $units := dict "" 1 "k" 1000 "m" 1000000 "g" 1000000000 "t" 1000000000000
       "ki" 1024 "mi" 1048576 "gi" 1073741824 "ti" 1099511627776 -}}
 {{- $text := ternary (int64 . | toString) (toString .) (kindIs "float64" .) -}}
-{{- $unit := regexFind "[A-Za-z]*$" $text | lower | trimSuffix "b" -}}
+{{- $number := regexFind "^[0-9.]+([eE][+-]?[0-9]+)?" $text -}}
+{{- $unit := trimPrefix $number $text | trim | lower | trimSuffix "b" -}}
 {{- if not (hasKey $units $unit) -}}
 {{- fail (printf "contacts-gateway: %q is no size that this chart can compare; write Mi and Gi, or MiB and GiB" $text) -}}
 {{- end -}}
-{{- int64 (mulf (float64 (regexFind "^[0-9.]+" $text)) (get $units $unit)) -}}
+{{- int64 (mulf (float64 $number) (get $units $unit)) -}}
 {{- end -}}
 
 {{/* What would otherwise be found out at night. Fails with what to do; gives no text. */}}
