@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -121,10 +122,11 @@ impl Secret {
         reason = "the one home of secrets from the environment"
     )]
     pub fn from_env(name: &str) -> Result<Self, Unreadable> {
-        match std::env::var(name) {
-            Ok(text) if text.is_empty() => Err(Unreadable::EmptyVariable { name: name.into() }),
-            Ok(text) => Ok(Self::new(text.into_bytes())),
-            Err(_) => Err(Unreadable::Unset { name: name.into() }),
+        match std::env::var_os(name) {
+            Some(text) if text.is_empty() => Err(Unreadable::EmptyVariable { name: name.into() }),
+            // Whatever it is: a key need not be text.
+            Some(text) => Ok(Self::new(text.into_vec())),
+            None => Err(Unreadable::Unset { name: name.into() }),
         }
     }
 

@@ -4,6 +4,8 @@ mod openssl;
 mod refused;
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +14,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use contacts_gateway::clock::Clock;
 use contacts_gateway::vendor::{self, App, Skew};
 use http::StatusCode;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -151,8 +154,21 @@ async fn a_key_in_the_environment_is_as_good_as_one_in_a_file() {
     }
 }
 
+#[test]
+fn a_secret_in_the_environment_need_not_be_text() {
+    let key: Vec<u8> = (0xc0..=0xff).collect();
+    let folder = Folder::new();
+    let settings = folder.put("gateway.toml", &entry("*", "secret_env = \"THE_KEY\""));
+    let token = minted(&settings, OsStr::from_bytes(&key));
+    let mut validation = Validation::new(Algorithm::HS256);
+    validation.required_spec_claims.clear();
+    validation.validate_exp = false;
+    let key = DecodingKey::from_secret(&key);
+    assert!(jsonwebtoken::decode::<Value>(&token, &key, &validation).is_ok());
+}
+
 /// What `contacts-gateway token` prints.
-fn minted(settings: &Path, key: &str) -> String {
+fn minted(settings: &Path, key: impl AsRef<OsStr>) -> String {
     let settings = settings.to_str().unwrap();
     let ended = program(&["token", "--stream", STREAM, "--config", settings])
         .env("THE_KEY", key)
