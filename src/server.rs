@@ -360,7 +360,9 @@ struct Port {
 impl Port {
     /// Accepts connections, each a task among `tasks`, until the port closes.
     async fn serve(self, tasks: TaskTracker) {
-        let places = Arc::new(Semaphore::new(self.max_connections));
+        // More than that there never are.
+        let places = self.max_connections.min(Semaphore::MAX_PERMITS);
+        let places = Arc::new(Semaphore::new(places));
         let accept = async {
             loop {
                 // A place first: who finds none waits in the system's queue and not in our memory.

@@ -74,6 +74,14 @@ fn stalling() -> Behaviour {
 }
 
 #[tokio::test]
+async fn as_many_connections_may_be_open_as_a_number_can_say() {
+    let most = i64::MAX;
+    let settings = format!("[listen]\nmax_connections = {most}\nmax_in_flight = {most}");
+    let world = World::with(&settings).await;
+    assert_eq!(world.get("cl-n6-a").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn either_signal_drains_and_ends_with_0() {
     let world = World::new().await;
     for signal in ["TERM", "INT"] {
