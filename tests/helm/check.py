@@ -190,6 +190,10 @@ class Chart(unittest.TestCase):
                     texts += document.get("spec", {}).get("namespaceSelector", {}).get("matchNames", [])
                     self.assertEqual({type(text) for text in texts}, {str})
 
+    def test_who_wants_no_requests_and_no_limits_says_null(self):
+        for container, _ in gateways(documents(render({"resources": None}))):
+            self.assertIsNone(container["resources"])
+
     def test_a_size_is_compared_however_kubernetes_lets_it_be_written(self):
         for memory in ("201326592", 201326592, "200e6", "2E8", "200M", "192Mi", "0.2G"):
             self.assertTrue(render({"resources": {"limits": {"memory": memory}}}), memory)

@@ -110,7 +110,7 @@ Takes "table", and "path", the heading of the table itself with a dot behind it.
       .Values.terminationGracePeriodSeconds $listen.drain_delay (default "20s" $listen.drain_for)) -}}
 {{- end -}}
 {{- $cache := dig "cache" "max_bytes" "64MiB" $settings -}}
-{{- with dig "limits" "memory" "" .Values.resources -}}
+{{- with dig "limits" "memory" "" (default dict .Values.resources) -}}
 {{- if lt (include "contacts-gateway.bytes" . | int64) (mul 2 (include "contacts-gateway.bytes" $cache)) -}}
 {{- fail (printf "contacts-gateway: resources.limits.memory is %v, less than twice config.cache.max_bytes (%v): with a full cache the program would be killed for want of memory. Raise the first or lower the second" . $cache) -}}
 {{- end -}}
