@@ -50,7 +50,9 @@ impl Room {
         let own = (length >= LARGE).then(|| MmapMut::map_anon(length));
         match own {
             Some(Ok(map)) => Self::Own { map, filled: 0 },
-            Some(Err(_)) | None => Self::Heap(Vec::with_capacity(length)),
+            // Whether there is memory for what was said shows when it comes: to ask for all of it would end the program.
+            Some(Err(_)) => Self::Heap(Vec::new()),
+            None => Self::Heap(Vec::with_capacity(length)),
         }
     }
 
@@ -84,6 +86,44 @@ impl Room {
                 Err(_) => bytes.into_boxed_slice().into(),
             },
             Self::Heap(bytes) => bytes.into_boxed_slice().into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use hyper::body::{Frame, SizeHint};
+
+    use super::*;
+
+    /// A body that says how long it will be, and then is this.
+    struct Said(u64, Option<Bytes>);
+
+    impl Body for Said {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(self.1.take().map(|data| Ok(Frame::data(data))))
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(self.0)
+        }
+    }
+
+    #[tokio::test]
+    async fn no_room_is_made_for_more_than_there_is_memory() {
+        for length in [3, 1 << 20, 1 << 50] {
+            let body = Said(length, Some("abc".into()));
+            assert_eq!(whole(body, u64::MAX).await.unwrap(), "abc", "{length}");
         }
     }
 }
