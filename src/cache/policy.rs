@@ -103,11 +103,13 @@ impl Terms {
             return None;
         }
         let (tag, modified) = page.validators();
+        // Nobody is given an old failure at once who may be given a page now.
+        let failed = page.status.is_server_error().then_some(Duration::ZERO);
         let terms = |fresh| Self {
             negative: false,
             fresh,
             strict: told.no_cache || told.must_revalidate,
-            while_revalidate: told.while_revalidate.map(in_seconds),
+            while_revalidate: told.while_revalidate.or(failed).map(in_seconds),
             if_error: told.if_error.map(in_seconds),
             validators: tag.is_some() || modified.is_some(),
         };

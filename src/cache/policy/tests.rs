@@ -215,6 +215,17 @@ fn of_any_upstream_the_rfc_says_what_is_kept() {
 }
 
 #[test]
+fn a_failure_is_not_served_at_once_when_it_is_no_longer_fresh_unless_it_says_so() {
+    for (value, usable) in [
+        ("max-age=5", 5),
+        ("max-age=5, stale-while-revalidate=60", 65),
+    ] {
+        let kept = of(&ANY, 503, &[("cache-control", value)]);
+        assert_eq!(kept, Some((5, usable, 86_400)), "{value}");
+    }
+}
+
+#[test]
 fn an_authorization_matters_where_the_upstream_is_not_known() {
     let kept = |rules, value| {
         let page = page(200, &[("cache-control", value)]);
