@@ -22,6 +22,7 @@ use tracing::info_span;
 
 use super::elsewhere::landed;
 use super::lookup::Lookups;
+use super::policy::Rules;
 use super::store::Entry;
 use super::{Fetched, Wanted};
 use crate::contacts::{Forwarded, Page, PageKey, Read, SharedPage};
@@ -248,6 +249,16 @@ where
         (is_news && is_of_use).then_some(found)
     }
 
+    /// Whether there is a page in memory that goes before a failure.
+    fn has_better(&self, (key, sent): &Name, rules: &Rules) -> bool {
+        let lookups = &self.0.lookups;
+        let is_better = |page: Arc<Entry>| {
+            let usable = page.terms.limits(&rules.settings).if_error;
+            !page.page.status.is_server_error() && page.page.age(lookups.clock.now()) < usable
+        };
+        lookups.store.entry(key, sent).is_some_and(is_better)
+    }
+
     async fn fly(
         self,
         way: Arc<Way<S>>,
@@ -325,7 +336,8 @@ where
             let authorized = wanted.authorized;
             let kept = Entry::of(&page, sent, authorized, &way.rules, debt, shapes);
             let no_store = flight.no_store.load(Relaxed);
-            let stored = match kept.filter(|_| !no_store) {
+            let spoils = page.status.is_server_error() && self.has_better(&name, &way.rules);
+            let stored = match kept.filter(|_| !no_store && !spoils) {
                 Some(kept) => {
                     let kept = Arc::new(kept.of_version(start.version));
                     let kept_for = kept.terms.limits(&way.rules.settings).kept;

@@ -252,7 +252,7 @@ async fn a_page_that_goes_while_it_is_being_renewed_is_replaced_all_the_same() {
 #[tokio::test]
 async fn a_page_in_memory_gives_way_to_what_the_vendor_says_now_and_to_nothing_else() {
     let failed = StatusCode::SERVICE_UNAVAILABLE;
-    let rows: [(&str, bool, StatusCode, &[_], Option<&str>); 4] = [
+    let rows: [(&str, bool, StatusCode, &[_], Option<&str>); 5] = [
         ("a new page", false, StatusCode::OK, &[], Some("two")),
         (
             "a page not to be kept",
@@ -262,6 +262,13 @@ async fn a_page_in_memory_gives_way_to_what_the_vendor_says_now_and_to_nothing_e
             None,
         ),
         ("a failure", false, failed, &[], Some("one")),
+        (
+            "a failure that may be kept",
+            false,
+            failed,
+            &[("cache-control", "max-age=5")],
+            Some("one"),
+        ),
         (
             "a caller's no-store",
             true,

@@ -126,6 +126,21 @@ async fn an_old_page_is_served_while_the_vendor_is_gone() {
 }
 
 #[tokio::test]
+async fn no_failure_takes_its_place_that_may_be_kept() {
+    let world = World::with("[upstream]\naccept_any_body = true").await;
+    let page = world.get("cl-n6-a").await;
+    world.hand.forward(secs(USABLE));
+    world.vendor.behave(told(
+        r#"{"status": 503, "headers": [["cache-control", "max-age=60"]]}"#,
+    ));
+    for _ in 0..2 {
+        let old = world.get("cl-n6-a").await;
+        let want = "fwd=stale; detail=upstream-failed";
+        assert_eq!((old.cache_status(), &old.body), (want, &page.body));
+    }
+}
+
+#[tokio::test]
 async fn the_first_success_ends_it() {
     let world = World::new().await;
     world.get("cl-n6-a").await;
