@@ -10,7 +10,7 @@ use super::Config;
 use super::layers::Layers;
 use super::mistake::Way;
 use crate::edge::callers;
-use crate::upstream;
+use crate::upstream::{self, allowance::Settings as Allowance};
 
 /// Lets defaults follow what is written: who writes few calls need not write a floor below them.
 pub(super) fn follow(layers: &mut Layers) {
@@ -75,6 +75,11 @@ pub(super) fn check(config: &Config, layers: &mut Layers) {
     }
 
     let (calls, floor) = (allowance.calls.get(), allowance.floor.get());
+    if calls > Allowance::MOST_CALLS {
+        let most = Allowance::MOST_CALLS;
+        let what = format!("{calls} is more than {most}: memory is kept for each call of a window");
+        layers.note_at(&key("allowance", "calls"), what);
+    }
     let (reserve, hourly) = (allowance.reserve, allowance.hourly);
     for (broken, name, value, than, otherwise) in [
         (floor > calls, "floor", floor, "more than", "less than"),

@@ -48,6 +48,7 @@ use together::Together;
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// At most this many calls in any stretch as long as `window`.
+    #[schemars(range(max = Self::MOST_CALLS))]
     pub calls: NonZeroU32,
     /// The vendor's minute, and a second for jitter.
     #[serde(with = "setting::positive_duration")]
@@ -69,6 +70,11 @@ pub struct Settings {
     pub hourly: u32,
     /// Replicas to share with while the shared store is away and was never reached.
     pub fleet_size: NonZeroU32,
+}
+
+impl Settings {
+    /// No window may have more `calls`: each that may still count takes some bytes, from an account's first request on.
+    pub const MOST_CALLS: u32 = 1_000_000;
 }
 
 /// The accounts. Clones share them. `K` names a page, `L` is what whoever waits gets of a flight.

@@ -248,13 +248,13 @@ class Chart(unittest.TestCase):
         config = {
             "callers": [{"name": "a", "token_sha256": "0" * 64, "requests_per_minute": 6000, "accounts": ["1", "2"]}],
             "credentials": [{"stream": "s", "client_id": 'a"b\\c <&> é\t', "secret_file": "/x"}],
-            "allowance": {"calls": 4000000000, "floor": 1, "hourly": 4000000001},
+            "allowance": {"calls": 1000000, "floor": 1, "hourly": 4000000001},
             "upstream": {"extra_query": [], "accept_any_body": False},
         }
         [settings] = of_kind("ConfigMap", documents(render({"config": config})))
         shown = self.program_checks(settings["data"]["gateway.toml"].replace('"/x"', f'"{MOUNTED}/x"'), {})
         self.assertEqual(shown.returncode, 0, shown.stderr)
-        for line in ("calls = 4000000000", "hourly = 4000000001", "requests_per_minute = 6000", 'accounts = ["1", "2"]'):
+        for line in ("calls = 1000000", "hourly = 4000000001", "hourly = 4000000001", "requests_per_minute = 6000", 'accounts = ["1", "2"]'):
             self.assertIn(line, shown.stdout)
 
     def test_no_pod_may_more_than_it_must(self):

@@ -357,6 +357,10 @@ fn a_rule_between_keys_is_told_at_the_one_that_was_written() {
             "3:1: allowance.floor: 20 is more than allowance.calls, which is 19",
         ),
         (
+            "allowance.calls = 1000001",
+            "1:11: allowance.calls: 1000001 is more than 1000000: memory is kept for each call of a window",
+        ),
+        (
             "allowance.floor = 60",
             "1:11: allowance.floor: 60 is more than allowance.calls, which is 59",
         ),
