@@ -25,6 +25,7 @@ mod context;
 mod current;
 mod export;
 mod layer;
+mod resource;
 mod settings;
 mod sketch;
 

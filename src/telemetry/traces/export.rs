@@ -16,11 +16,9 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use opentelemetry::{Key, KeyValue};
 use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{Protocol, WithExportConfig, WithHttpConfig};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
-use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanExporter, SpanProcessor,
@@ -31,9 +29,9 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
-use uuid::Uuid;
 
 use super::super::metrics::Metrics;
+use super::resource::resource;
 use super::settings::Plan;
 
 /// What a collector may answer with: it is looked at by nobody.
@@ -78,7 +76,7 @@ impl Outlet {
             .build();
         let exporter = match exporter {
             Ok(mut exporter) => {
-                exporter.set_resource(&resource());
+                exporter.set_resource(&resource(&plan.attributes));
                 Some(exporter)
             }
             Err(error) => {
@@ -120,24 +118,6 @@ impl Outlet {
             );
         }
     }
-}
-
-/// What all spans are of. What the environment says of it (`OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`) goes before.
-fn resource() -> Resource {
-    let told = Resource::builder().build();
-    let own = [
-        ("service.name", env!("CARGO_PKG_NAME").to_owned()),
-        ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("service.instance.id", Uuid::now_v7().to_string()),
-    ];
-    let lacking = own.into_iter().filter(|(key, _)| {
-        let told = told.get_ref(&Key::new(*key));
-        told.is_none_or(|told| told.as_str().starts_with("unknown_service"))
-    });
-    let lacking: Vec<_> = lacking
-        .map(|(key, value)| KeyValue::new(key, value))
-        .collect();
-    Resource::builder().with_attributes(lacking).build()
 }
 
 /// An exporter whose successes and failures are counted, and told when one turns into the other.

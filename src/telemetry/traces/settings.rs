@@ -5,7 +5,7 @@
 //! `telemetry.trace_ratio`, where somebody wrote it, before `OTEL_TRACES_SAMPLER`. What is wrong with a variable of
 //! OpenTelemetry's costs that variable and a warning, as its specification wants.
 //!
-//! The rest of them (`…_HEADERS`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_BSP_*`) the SDK reads itself.
+//! The rest of them (`…_HEADERS`, `OTEL_BSP_*`) the SDK reads itself.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -21,6 +21,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::super::Settings;
 use super::context::Parent;
+use super::resource::{Attributes, attributes};
 
 /// A collector's URL, to which `/v1/traces` is added; or none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
@@ -40,6 +41,7 @@ pub struct OpenTelemetry {
     sampler: Option<Sampler>,
     timeout: Option<Duration>,
     queue: Option<usize>,
+    attributes: Attributes,
     /// What is wrong with them.
     pub warnings: Vec<String>,
 }
@@ -50,6 +52,8 @@ pub(super) struct Plan {
     pub(super) endpoint: Uri,
     pub(super) timeout: Duration,
     pub(super) queue: usize,
+    /// What spans are of.
+    pub(super) attributes: Attributes,
 }
 
 /// Which requests are followed.
@@ -74,6 +78,7 @@ impl Settings {
             endpoint,
             timeout: told.timeout.unwrap_or(Duration::from_secs(10)),
             queue: told.queue.unwrap_or(2048),
+            attributes: told.attributes.clone(),
         })
     }
 
@@ -121,6 +126,12 @@ impl OpenTelemetry {
         let timeout = read.of(&timeout, "milliseconds", millis);
         let spans = |text: &str| text.parse().ok().filter(|n| *n > 0);
         let queue = read.of(&["OTEL_BSP_MAX_QUEUE_SIZE"], "a number of spans", spans);
+        let pairs = "a list such as \"team=a,tier=1\", percent-encoded";
+        let of_all = read.of(&["OTEL_RESOURCE_ATTRIBUTES"], pairs, attributes);
+        let mut attributes = of_all.unwrap_or_default();
+        let name = read.of(&["OTEL_SERVICE_NAME"], "a name", |text| Some(text.into()));
+        // Last, so that it goes before the same of the attributes.
+        attributes.extend(name.map(|name| ("service.name".into(), name)));
         let sampler = if sampled { None } else { read.sampler() };
         Self {
             off: exporter == Some(false) || disabled == Some(true),
@@ -128,6 +139,7 @@ impl OpenTelemetry {
             sampler,
             timeout,
             queue,
+            attributes,
             warnings: read.warnings,
         }
     }

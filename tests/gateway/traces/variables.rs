@@ -48,6 +48,29 @@ async fn opentelemetrys_variables_alone_are_enough() {
 }
 
 #[tokio::test]
+async fn the_service_has_its_own_variables_name_and_attributes_are_decoded() {
+    let collector = Collector::start().await;
+    let spans = traced(
+        &collector,
+        &exporting(&collector.url, 1.0),
+        &[
+            ("OTEL_SERVICE_NAME", "contacts-of-campaigns"),
+            (
+                "OTEL_RESOURCE_ATTRIBUTES",
+                "service.name=all, team = a%2Cb%3D%C3%A9 ,odd%20key=1=2,service.version=7,",
+            ),
+        ],
+    )
+    .await;
+    let resource = &spans[0].resource;
+    assert_eq!(resource["service.name"], "contacts-of-campaigns");
+    assert_eq!(resource["team"], "a,b=é");
+    assert_eq!(resource["odd key"], "1=2");
+    assert_eq!(resource["service.version"], "7");
+    assert_eq!(resource["telemetry.sdk.language"], "rust");
+}
+
+#[tokio::test]
 async fn the_url_for_traces_is_used_as_it_is_and_a_base_url_has_a_path_added() {
     for (settings, name, path, want) in [
         (
@@ -116,6 +139,7 @@ async fn a_variable_that_cannot_be_used_is_passed_over_and_told_of_without_its_v
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "canary"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "-1"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "a=1,team=canary%2"),
     ];
     let world = vendor().await;
     let mut serving = Serving::with_env(&world.vendor.url(), &settings, &wrong).await;

@@ -92,6 +92,7 @@ fn a_variable_that_cannot_be_used_is_passed_over() {
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "team"),
     ] {
         let (to, sampler, warnings) = planned("", &[variable]);
         assert_eq!((&*to, warnings), ("", 1), "{variable:?}");
