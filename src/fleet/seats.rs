@@ -56,6 +56,8 @@ pub enum Part {
         from: Instant,
         /// Until then the others' calls are known; nothing where it is not known for sure since when not.
         heard: Option<Instant>,
+        /// Whether the store may have died for all: the first attempt to connect again is to tell.
+        unsure: bool,
     },
     /// Nothing: the others were told that it leaves, or do not know of it yet.
     Nothing,
@@ -75,6 +77,8 @@ pub(super) struct Seats {
     /// When this replica's seat has lapsed, and everybody who is let go knows that; nothing: it never had one.
     lapsed: Option<Instant>,
     left: bool,
+    /// Since the latest connection another attempt came to nothing.
+    tried: bool,
     /// Nobody has the store any more.
     gone: bool,
     /// Accounts of which the store may not have been told all calls, and when the latest may have gone.
@@ -119,7 +123,12 @@ impl Seats {
 
     /// A new connection: nothing was heard over it.
     pub(super) fn connected(&mut self) {
-        (self.told, self.gone) = (None, false);
+        (self.told, self.tried, self.gone) = (None, false, false);
+    }
+
+    /// An attempt to connect came to nothing.
+    pub(super) fn tried(&mut self) {
+        self.tried = true;
     }
 
     /// The machine of the store says that nothing listens there. Tells whether that is news: nobody else has a store then,
@@ -169,6 +178,7 @@ impl Seats {
                 replicas: self.size(),
                 from,
                 heard: self.told,
+                unsure: !self.tried,
             },
             (_, None) if self.here > 0 => Part::Nothing,
             (_, None) => Part::Unknown,
@@ -254,6 +264,20 @@ mod tests {
         let (mut seats, now) = seated();
         assert!(!seats.is_refused(now + millis(1_001)));
         assert_eq!(part(&mut seats, now).1, now + millis(4_100));
+    }
+
+    #[test]
+    fn whether_the_store_has_died_for_all_is_not_known_before_the_first_attempt_to_connect() {
+        let (mut seats, now) = seated();
+        let unsure = |seats: &mut Seats| {
+            let part = seats.part("a", now);
+            matches!(part, Part::Of { unsure: true, .. })
+        };
+        assert!(unsure(&mut seats));
+        seats.tried();
+        assert!(!unsure(&mut seats));
+        seats.connected();
+        assert!(unsure(&mut seats));
     }
 
     #[test]

@@ -54,6 +54,7 @@ impl Shared {
                     warn!("the shared store is away: going on alone");
                 }
                 Err(why) => {
+                    self.seats().tried();
                     self.metrics.shared_error("connect");
                     if !std::mem::replace(&mut told_away, true) {
                         warn!(why, "the shared store cannot be reached: going on alone");

@@ -202,7 +202,7 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
         if first {
             self.turns.asked(&asker, now);
             let slot = self.slot_for(&asker, 0, now);
-            if slot.is_some_and(|slot| slot > until) {
+            if !self.limit.is_unsure() && slot.is_some_and(|slot| slot > until) {
                 let refused = self.refusal(slot, now);
                 self.turned_away(key, &asker, Some(launch));
                 return Err(refused);

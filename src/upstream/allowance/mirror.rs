@@ -32,6 +32,8 @@ pub(super) struct Alone {
     pub(super) replicas: u32,
     /// No call goes before.
     pub(super) from: Instant,
+    /// Whether it is known in a moment that calls may go sooner.
+    pub(super) unsure: bool,
 }
 
 impl Limit {
@@ -163,7 +165,20 @@ impl Limit {
             since: now,
             replicas: replicas.max(1),
             from,
+            unsure: false,
         });
+    }
+
+    /// Whether a replica that is alone is to know in a moment if all are.
+    pub(super) fn may_soon_know(&mut self, unsure: bool) {
+        if let Some(alone) = &mut self.alone {
+            alone.unsure = unsure;
+        }
+    }
+
+    /// Whether it is too early to say that no call goes in time.
+    pub(super) fn is_unsure(&self) -> bool {
+        self.alone.is_some_and(|alone| alone.unsure)
     }
 
     /// Whether calls went that have no name yet.

@@ -108,17 +108,21 @@ where
             // Once the store is back it is told of what went.
             self.hears_of(together);
             let joined = together.joined.swap(0, Relaxed);
-            let part = match together.account.part(joined, now) {
+            let part = together.account.part(joined, now);
+            let unsure = matches!(part, Part::Of { unsure: true, .. });
+            let part = match part {
                 Part::Unknown => (together.replicas, now, None),
                 Part::Each { replicas } => (replicas, now, None),
                 Part::Of {
                     replicas,
                     from,
                     heard,
+                    ..
                 } => (replicas, from, Some(heard)),
                 Part::Nothing => (u32::MAX, now, None),
             };
             book.limit.go_alone(part.0, part.1, part.2, now);
+            book.limit.may_soon_know(unsure);
             book.hold_no_more();
         }
     }

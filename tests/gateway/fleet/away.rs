@@ -119,6 +119,22 @@ async fn a_store_that_has_died_for_all_is_not_waited_for() {
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
 }
 
+#[tokio::test]
+async fn nobody_is_refused_before_it_is_known_whether_the_store_has_died_for_all() {
+    for _ in 0..5 {
+        let Some(redis) = Redis::start() else { return };
+        // Too short to wait until the others are sure to know that one is cut off alone.
+        let settings = redis.shared() + "[allowance]\nqueue_deadline = \"2s\"\n";
+        let replicas = Replicas::start(2, &settings).await;
+        replicas.see(2).await;
+        redis.signal("KILL");
+        for (replica, list) in [(0, "a"), (1, "b"), (0, "c"), (1, "d")] {
+            let answer = replicas.get(replica, &format!("cl-n6-{list}")).await;
+            assert_eq!(answer.status, StatusCode::OK, "{list}: {}", answer.text());
+        }
+    }
+}
+
 /// Three hundred requests for a hundred lists that nobody asked for before, all at once.
 async fn load(replicas: &Replicas, part: &str) {
     let asks = (0..300).map(|n| async move {

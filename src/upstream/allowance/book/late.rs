@@ -15,6 +15,7 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
     /// Whose end comes first has to go first.
     pub(super) fn turn_away_the_late(&mut self, now: Instant) {
         let slot = self.slot(Kind::Miss, now);
+        let unsure = self.limit.is_unsure();
         let mut gone = 0;
         while let Some((until, id, key)) = self.ends.pop_front() {
             let waits = |waiting: &Waiting<L>| {
@@ -26,7 +27,7 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
             if !self.waiting.get(&key).is_some_and(waits) {
                 continue;
             }
-            if until > now && slot.is_none_or(|slot| slot <= until) {
+            if until > now && (unsure || slot.is_none_or(|slot| slot <= until)) {
                 self.ends.push_front((until, id, key));
                 break;
             }
