@@ -78,6 +78,8 @@ async fn a_pause_is_not_over_because_the_store_was_started_again_with_nothing() 
     let ignorant = replicas.add(&settings).await;
     assert_eq!(ignorant.get(&path("cl-n6-g")).await.status, StatusCode::OK);
     replicas.all_pause(&limit).await;
+    let answer = replicas.get(2, "cl-n6-h").await;
+    answer.is_problem(503, "allowance-spent");
     assert_eq!(replicas.pauses(2).await["limit"], limit);
 }
 
@@ -123,7 +125,7 @@ async fn a_refusal_that_one_met_alone_is_everybodys_once_the_store_is_back() {
     let limit = replicas.pauses(0).await["limit"].clone();
     redis.signal("CONT");
     replicas.see(2).await;
-    replicas.pauses(1).await;
+    // Who is back after it was told hears of it with its next question.
     replicas.all_pause(&limit).await;
 }
 
