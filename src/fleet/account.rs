@@ -35,6 +35,8 @@ struct Inner {
     since: AtomicU64,
     /// The store's time less ours, in milliseconds, where the account's record is.
     offset: AtomicI64,
+    /// How often it was said how the account stands.
+    said: AtomicU64,
 }
 
 /// At the end of what a call is called of which nobody knows whether it went.
@@ -56,6 +58,7 @@ impl Fleet {
             epoch: Mutex::default(),
             since: AtomicU64::new(0),
             offset: AtomicI64::new(0),
+            said: AtomicU64::new(0),
         };
         Some(Account(Arc::new(inner)))
     }
@@ -66,6 +69,12 @@ impl Account {
     pub fn link(&self) -> Option<u64> {
         self.0.shared.live()?;
         self.0.shared.link.number()
+    }
+
+    /// Whether it was said meanwhile how the account stands, perhaps later than this answer: what is said and what is answered
+    /// come in one order and are heard in another.
+    pub fn is_overtaken(&self, answer: &View) -> bool {
+        self.0.said.load(Relaxed) != answer.said
     }
 
     /// From now on goes by these rules.
@@ -282,6 +291,7 @@ impl Account {
             gap_of(size).as_millis(),
         ];
         arguments.append(&mut more);
+        let said = self.0.said.load(Relaxed);
         let mut reply = Reply::new(
             shared
                 .link
@@ -297,7 +307,10 @@ impl Account {
         };
         self.0.since.store(now.saturating_sub(1), Relaxed);
         self.0.offset.store(now as i64 - self.millis(), Relaxed);
-        let mut view = View::read(&told).ok_or(Away)?;
+        let mut view = View {
+            said,
+            ..View::read(&told).ok_or(Away)?
+        };
         while let (Some(member), Some(at)) = (reply.next::<String>(), reply.next::<f64>()) {
             let ago = Duration::from_millis(now.saturating_sub(at as u64));
             view.calls.push((member.into(), ago));

@@ -40,6 +40,7 @@ impl Account {
         let (kind, rest) = said.split_once(' ')?;
         match kind {
             "s" => {
+                self.0.said.fetch_add(1, Relaxed);
                 // Of another record this replica knows nothing before it has joined. Earlier versions do not say of which.
                 let epoch = rest.split(' ').nth(View::WORDS);
                 epoch

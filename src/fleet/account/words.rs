@@ -104,6 +104,8 @@ pub struct View {
     pub failures: u32,
     /// Calls, and how long ago they went.
     pub calls: Vec<(Arc<str>, Duration)>,
+    /// So often it had been said how the account stands before this was asked. See [`super::Account::is_overtaken`].
+    pub said: u64,
 }
 
 /// What is said of an account.
@@ -179,6 +181,7 @@ impl View {
             refusals: words.next()?.parse().ok()?,
             failures: words.next()?.parse().ok()?,
             calls: Vec::new(),
+            said: 0,
         })
     }
 }

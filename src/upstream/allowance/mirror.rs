@@ -261,6 +261,7 @@ mod tests {
             refreshed: None,
             refusals: 0,
             failures: 0,
+            said: 0,
             calls: calls
                 .iter()
                 .map(|(name, ago)| ((*name).into(), Duration::from_secs(*ago)))

@@ -319,12 +319,19 @@ where
     async fn join(self: &Arc<Self>, together: &Together<K>, link: u64) -> Result<(), Away> {
         self.hears_of(together);
         together.account.listen().await?;
-        let known = self
-            .book()
-            .limit
-            .known(self.clock.now(), || together.account.member());
-        let view = together.account.join(&known).await?;
-        let mut book = self.book();
+        let mut attempts = ATTEMPTS;
+        let (view, mut book) = loop {
+            let now = self.clock.now();
+            let member = || together.account.member();
+            let known = self.book().limit.known(now, member);
+            let view = together.account.join(&known).await?;
+            let book = self.book();
+            attempts -= 1;
+            // What was said meanwhile was not taken over. Often it is this answer: then one more has nothing new in it.
+            if attempts == 0 || !together.account.is_overtaken(&view) {
+                break (view, book);
+            }
+        };
         book.limit.adopt(&view, self.clock.now());
         book.hold_no_more();
         // While the book is held nothing goes.
@@ -417,9 +424,10 @@ impl<K> Together<K> {
         }
     }
 
-    /// Before the store is told what went alone, and what was learnt, it says nothing of that: then its calls count alone.
+    /// Before the store is told what went alone, and what was learnt, it says nothing of that: then its calls count alone. So
+    /// they do where something was said meanwhile, which was all that matters beside them.
     fn take_over<L>(&self, book: &mut Book<K, L>, view: &fleet::View, now: Instant) {
-        match self.has_joined() {
+        match self.has_joined() && !self.account.is_overtaken(view) {
             true => book.limit.adopt(view, now),
             false => book.limit.mirror_all(view, now),
         }

@@ -60,7 +60,7 @@ async fn call(desk: &Arc<Desk<Name, ()>>, list: &str) -> (Call, Grant) {
                 Go::Call(call, Some(grant)) => return (call, grant),
                 other => panic!("{other:?}"),
             },
-            Ok(Decision::Join) => {}
+            Ok(Decision::Join | Decision::Wait(_)) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -100,4 +100,25 @@ async fn whoever_asks_has_told_the_store_of_a_refusal() {
     desk.together.as_ref().unwrap().joined.store(0, Relaxed);
     assert!(permit.another().await.is_none());
     assert!(desk.book().limit.pause().is_some(), "it is paused");
+}
+
+#[tokio::test]
+async fn an_answer_takes_nothing_away_that_was_said_after_it_and_heard_before_it() {
+    let Some(store) = Store::start() else { return };
+    let (one, other) = (desk(&store).await, desk(&store).await);
+    let (_, grant) = call(&one, "cl-1").await;
+    let together = one.together.as_ref().unwrap();
+    let settled = together
+        .account
+        .settle(&grant.member, Ended::Answered, None);
+    let older = settled.await.unwrap().unwrap();
+
+    let (_, grant) = call(&other, "cl-2").await;
+    let refused = (Outcome::Refused(Refusal::Minute), other.clock.now());
+    other.settle(grant, Some(refused)).await;
+    while one.book().limit.pause().is_none() {
+        one.changed.notified().await;
+    }
+    together.take_over(&mut one.book(), &older, one.clock.now());
+    assert!(one.book().limit.pause().is_some(), "it is paused");
 }
