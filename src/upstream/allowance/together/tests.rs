@@ -1,5 +1,6 @@
 //! Over a real Redis.
 
+use futures_util::poll;
 use tokio_util::task::TaskTracker;
 
 use super::super::tests::{seconds, settings};
@@ -106,19 +107,46 @@ async fn whoever_asks_has_told_the_store_of_a_refusal() {
 async fn an_answer_takes_nothing_away_that_was_said_after_it_and_heard_before_it() {
     let Some(store) = Store::start() else { return };
     let (one, other) = (desk(&store).await, desk(&store).await);
-    let (_, grant) = call(&one, "cl-1").await;
     let together = one.together.as_ref().unwrap();
-    let settled = together
-        .account
-        .settle(&grant.member, Ended::Answered, None);
-    let older = settled.await.unwrap().unwrap();
-
-    let (_, grant) = call(&other, "cl-2").await;
-    let refused = (Outcome::Refused(Refusal::Minute), other.clock.now());
-    other.settle(grant, Some(refused)).await;
+    let older = answered(&one).await;
+    refused(&other).await;
     while one.book().limit.pause().is_none() {
         one.changed.notified().await;
     }
     together.take_over(&mut one.book(), &older, one.clock.now());
     assert!(one.book().limit.pause().is_some(), "it is paused");
+}
+
+#[tokio::test]
+async fn whoever_joins_while_something_is_said_joins_again() {
+    let Some(store) = Store::start() else { return };
+    let (one, other) = (desk(&store).await, desk(&store).await);
+    let together = one.together.as_ref().unwrap();
+    let older = answered(&one).await;
+    together.joined.store(0, Relaxed);
+    let link = together.account.link().unwrap();
+    let mut joining = Box::pin(one.join(together, link));
+    assert!(poll!(&mut joining).is_pending());
+    refused(&other).await;
+    // Its answer has come before that, and is looked at after it.
+    while !together.account.is_overtaken(&older) {
+        tokio::task::yield_now().await;
+    }
+    joining.await.unwrap();
+    assert!(one.book().limit.pause().is_some(), "it is paused");
+}
+
+/// What the store says once a call of this replica's was answered.
+async fn answered(desk: &Arc<Desk<Name, ()>>) -> fleet::View {
+    let (_, grant) = call(desk, "cl-answered").await;
+    let account = &desk.together.as_ref().unwrap().account;
+    let settled = account.settle(&grant.member, Ended::Answered, None).await;
+    settled.unwrap().unwrap()
+}
+
+/// The vendor has refused a call of this replica's, and all hear of it.
+async fn refused(desk: &Arc<Desk<Name, ()>>) {
+    let (_, grant) = call(desk, "cl-refused").await;
+    let refused = (Outcome::Refused(Refusal::Minute), desk.clock.now());
+    desk.clone().settle(grant, Some(refused)).await;
 }
