@@ -332,9 +332,8 @@ where
                 start = fleet.no_later(start, page.received_at);
             }
             let debt = desk.open_debt();
-            let shapes = &self.0.lookups.store.shapes;
             let authorized = wanted.authorized;
-            let kept = Entry::of(&page, sent, authorized, &way.rules, debt, shapes);
+            let kept = Entry::of(&page, sent, authorized, &way.rules, debt);
             let no_store = flight.no_store.load(Relaxed);
             let spoils = page.status.is_server_error() && self.has_better(&name, &way.rules);
             let stored = match kept.filter(|_| !no_store && !spoils) {

@@ -99,8 +99,7 @@ impl Lookups {
             return own;
         }
         let debt = self.accounts.desk(key.list.account()).open_debt();
-        let shapes = &self.store.shapes;
-        let entry = Entry::of(&page, &asked_with, authorized, rules, debt, shapes)?;
+        let entry = Entry::of(&page, &asked_with, authorized, rules, debt)?;
         let entry = Arc::new(entry.of_version(version));
         if entry.page.age(self.clock.now()) >= entry.terms.limits(&rules.settings).kept {
             return None;

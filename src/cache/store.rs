@@ -14,7 +14,7 @@ use moka::sync::Cache;
 
 use super::Settings;
 use crate::clock::Clock;
-use crate::contacts::{Forget, Forwarded, ListKey, Page, PageKey, Shapes};
+use crate::contacts::{Forget, Forwarded, ListKey, Page, PageKey};
 use crate::telemetry::metrics::Metrics;
 
 mod entry;
@@ -31,8 +31,6 @@ pub struct Store {
     pages: Cache<PageKey, Kept, foldhash::quality::RandomState>,
     settings: Arc<ArcSwap<Settings>>,
     clock: Clock,
-    /// Those of the pages' fields.
-    pub shapes: Arc<Shapes>,
     shelves: Arc<Mutex<Shelves>>,
     /// Keys that moka dropped of itself and that are still on their shelves. moka tells of them in the middle of its
     /// other work, when the shelves may be locked.
@@ -77,7 +75,6 @@ impl Store {
             pages,
             settings,
             clock,
-            shapes: Arc::default(),
             shelves: Arc::default(),
             dropped,
         }

@@ -1,7 +1,7 @@
 //! The fields of a page. Hides that pages share what they have in common.
 //!
-//! Nearly all pages have fields of the same names, and what a map knows of a name takes a hundred bytes. So a page holds
-//! the values that are its own, and with other pages a [`Shape`]: the map that an answer of theirs has, but for those.
+//! Nearly all pages have fields of the same names, and what a map knows of a name takes a hundred bytes, and time to make. So a
+//! page holds the values that are its own, and with other pages a [`Shape`]: the map that an answer of theirs has, but for those.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -25,11 +25,37 @@ struct Shape {
     answer: HeaderMap,
     /// How many are first.
     own: usize,
-    /// Whether it is more than one page's.
+    /// Whether others find it.
     common: bool,
 }
 
 impl Shape {
+    /// The one for these fields of a page, with what is in it of their values. `silent`: the page says nothing of caching.
+    fn of(silent: bool, fields: &[(&HeaderName, &'static str)], common: bool) -> Self {
+        let mut answer: HeaderMap = Own::ALL.iter().map(|own| (own.name(), PLACE)).collect();
+        if silent {
+            answer.insert(CACHE_CONTROL, PRIVATE);
+        }
+        let own = answer.len();
+        for (name, value) in fields {
+            answer.append(*name, HeaderValue::from_static(value));
+        }
+        Self {
+            // A map with room to spare has no more than it needs once it is cloned.
+            answer: answer.clone(),
+            own,
+            common,
+        }
+    }
+
+    fn is_of(&self, silent: bool, fields: &[(&HeaderName, &'static str)]) -> bool {
+        let own = Own::ALL.len() + usize::from(silent);
+        let mut pairs = self.answer.iter().skip(own).zip(fields);
+        self.own == own
+            && self.answer.len() == own + fields.len()
+            && pairs.all(|((name, value), (other, text))| name == *other && value == *text)
+    }
+
     fn size(&self) -> usize {
         // Of each field a map holds a hash, links to further ones of that name, and two handles.
         const ENTRY: usize = 112;
@@ -106,14 +132,6 @@ impl Fields {
         self.iter().map(field).collect()
     }
 
-    /// From now on has the shape in common with others that are like it. Where there are too many shapes already it stays
-    /// this page's alone.
-    pub fn share(&mut self, shapes: &Shapes) {
-        if let Some(common) = shapes.like(&self.shape) {
-            self.shape = common;
-        }
-    }
-
     /// How many bytes they take that are this page's alone.
     pub fn size(&self) -> usize {
         let value = |value: &HeaderValue| size_of::<HeaderValue>() + value.len();
@@ -127,39 +145,37 @@ impl Fields {
 
 impl From<HeaderMap> for Fields {
     fn from(fields: HeaderMap) -> Self {
+        Self::of(&fields, &COMMON)
+    }
+}
+
+impl Fields {
+    fn of(fields: &HeaderMap, shapes: &Shapes) -> Self {
         // Without a text it says nothing either.
         let mut control = fields.get_all(CACHE_CONTROL).iter();
         let silent = control.all(HeaderValue::is_empty) && !fields.contains_key(EXPIRES);
-        let mut answer = HeaderMap::with_capacity(Own::ALL.len() + 1 + fields.len());
-        for own in Own::ALL {
-            answer.insert(own.name(), PLACE);
-        }
-        if silent {
-            answer.insert(CACHE_CONTROL, PRIVATE);
-        }
-        let own = answer.len();
-        let mut values = Vec::with_capacity(fields.len());
-        for (name, value) in &fields {
+        let (mut its, mut values) = (Vec::with_capacity(fields.len()), Vec::new());
+        for (name, value) in fields {
             if Own::has(name) || silent && name == CACHE_CONTROL {
                 continue;
             }
-            let usual = USUAL.into_iter().find(|usual| value == *usual);
-            if usual.is_none() {
+            let common = common(value);
+            if common.is_empty() {
                 values.push(value);
             }
-            answer.append(name, usual.map_or(PLACE, HeaderValue::from_static));
+            its.push((name, common));
         }
-        // A map with room to spare has no more than it needs once it is cloned.
-        let answer = answer.clone();
         Self {
-            shape: Arc::new(Shape {
-                answer,
-                own,
-                common: false,
-            }),
+            shape: shapes.of(silent, &its),
             values: packed(&values),
         }
     }
+}
+
+/// What of a value is in the shape: nothing, if it is not one that many have.
+fn common(value: &HeaderValue) -> &'static str {
+    let usual = USUAL.into_iter().find(|usual| value == *usual);
+    usual.unwrap_or_default()
 }
 
 /// Copies that are one piece of memory. As they came they are parts of what was read off a connection, all of which stays
@@ -186,30 +202,31 @@ impl fmt::Debug for Fields {
     }
 }
 
-/// The shapes of the pages that are kept. One that no page has any more makes room for another.
+/// The shapes that pages have. One that no page has any more makes room for another.
 #[derive(Debug, Default)]
-pub struct Shapes(Mutex<Vec<Weak<Shape>>>);
+struct Shapes(Mutex<Vec<Weak<Shape>>>);
+
+/// A shape says nothing of whose page it is, so that there need not be several of these.
+static COMMON: Shapes = Shapes(Mutex::new(Vec::new()));
 
 impl Shapes {
-    /// Of the vendor's answers there are a few kinds. Each that is kept is compared with all.
+    /// Of the vendor's answers there are a few kinds. Each page is compared with all.
     const MOST: usize = 32;
 
-    fn like(&self, shape: &Shape) -> Option<Arc<Shape>> {
+    /// The one for these fields. Where there are too many already it is this page's alone.
+    fn of(&self, silent: bool, fields: &[(&HeaderName, &'static str)]) -> Arc<Shape> {
         let mut shapes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known = shapes.iter().filter_map(Weak::upgrade);
-        if let Some(known) = known.find(|known| known.answer.iter().eq(&shape.answer)) {
-            return Some(known);
+        if let Some(known) = known.find(|known| known.is_of(silent, fields)) {
+            return known;
         }
         shapes.retain(|known| known.strong_count() > 0);
-        (shapes.len() < Self::MOST).then(|| {
-            let common = Arc::new(Shape {
-                answer: shape.answer.clone(),
-                own: shape.own,
-                common: true,
-            });
-            shapes.push(Arc::downgrade(&common));
-            common
-        })
+        let common = shapes.len() < Self::MOST;
+        let shape = Arc::new(Shape::of(silent, fields, common));
+        if common {
+            shapes.push(Arc::downgrade(&shape));
+        }
+        shape
     }
 }
 
@@ -338,19 +355,17 @@ mod tests {
             let mut fields = map(&[("etag", tag)]);
             let name = HeaderName::try_from(format!("x-{n}")).unwrap();
             fields.insert(name, HeaderValue::from_static("1"));
-            let mut fields = Fields::from(fields);
-            let alone = fields.size();
-            fields.share(&shapes);
-            (fields.size() < alone, fields)
+            Fields::of(&fields, &shapes)
         };
         let kinds: Vec<_> = (0..Shapes::MOST).map(|n| page(n, "a")).collect();
-        let (_, again) = page(7, "b");
-        assert!(Arc::ptr_eq(&again.shape, &kinds[7].1.shape));
+        let again = page(7, "b");
+        assert!(Arc::ptr_eq(&again.shape, &kinds[7].shape));
         assert_eq!(again.get(ETAG).unwrap(), "b");
-        assert!(kinds.iter().all(|(shares, _)| *shares));
-        assert!(!page(Shapes::MOST, "a").0, "there are too many");
-        drop(kinds);
-        assert!(page(Shapes::MOST, "a").0, "there is room again");
+        let size = again.size();
+        assert!(kinds.iter().all(|fields| fields.size() == size));
+        assert!(page(Shapes::MOST, "a").size() > size, "there are too many");
+        drop((kinds, again));
+        assert_eq!(page(Shapes::MOST, "a").size(), size, "there is room again");
     }
 
     proptest! {

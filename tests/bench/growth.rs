@@ -117,14 +117,7 @@ impl World {
         for page in 0..PAGES {
             let key = key(list, page);
             let (sent, debt) = (Forwarded::default(), self.ledger.open());
-            let entry = Entry::of(
-                &small(),
-                &sent,
-                false,
-                &self.rules,
-                debt,
-                &self.store.shapes,
-            );
+            let entry = Entry::of(&small(), &sent, false, &self.rules, debt);
             let entry = Arc::new(entry.expect("a page that may be kept"));
             let ticket = self.store.ticket(&key.list);
             assert!(ticket.store(&key, entry, &sent, None), "it is stored");

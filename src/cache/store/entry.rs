@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::cache::policy::{self, Rules, Terms};
 use crate::cache::vary::Selection;
-use crate::contacts::{Forwarded, Page, PageKey, Shapes};
+use crate::contacts::{Forwarded, Page, PageKey};
 use crate::upstream::allowance::Debt;
 
 /// What one entry costs beyond its texts, its values and its body. Measured, as what thousands of empty pages add to a
@@ -35,15 +35,13 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The entry for a page that answered a request with these fields; nothing where a page must not be kept. `shapes`: of
-    /// what it is to be kept with.
+    /// The entry for a page that answered a request with these fields; nothing where a page must not be kept.
     pub fn of(
         page: &Page,
         sent: &Forwarded,
         authorized: bool,
         rules: &Rules,
         debt: Debt,
-        shapes: &Shapes,
     ) -> Option<Self> {
         let terms = Terms::of(page, authorized, rules.upstream)?;
         let selection = Selection::of(page, sent)?;
@@ -51,7 +49,7 @@ impl Entry {
             return None;
         }
         Some(Self {
-            page: kept(page, shapes),
+            page: kept(page),
             terms,
             debt,
             version: AtomicU64::new(0),
@@ -84,7 +82,7 @@ impl Entry {
 }
 
 /// The page as it may be kept.
-fn kept(page: &Page, shapes: &Shapes) -> Page {
+fn kept(page: &Page) -> Page {
     let mut page = page.clone();
     page.ahead = Box::default();
     let withheld = policy::withheld(&page);
@@ -95,7 +93,6 @@ fn kept(page: &Page, shapes: &Shapes) -> Page {
         }
         page.fields = fields.into();
     }
-    page.fields.share(shapes);
     page
 }
 

@@ -103,8 +103,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn entry(page: &Page, sent: &Forwarded) -> Arc<Entry> {
-    let (debt, shapes) = (Debt::default(), Shapes::default());
-    Arc::new(Entry::of(page, sent, false, &rules(), debt, &shapes).unwrap())
+    let debt = Debt::default();
+    Arc::new(Entry::of(page, sent, false, &rules(), debt).unwrap())
 }
 
 #[test]

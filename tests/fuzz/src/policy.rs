@@ -159,14 +159,7 @@ fn is_kept_for_its_own_request(
     let Some(Ask::Read(read)) = asked else {
         return;
     };
-    let Some(entry) = Entry::of(
-        page,
-        &read.forwarded,
-        authorized,
-        rules,
-        Debt::default(),
-        &STORE.shapes,
-    ) else {
+    let Some(entry) = Entry::of(page, &read.forwarded, authorized, rules, Debt::default()) else {
         return;
     };
     assert!(limits(page, authorized, rules).is_some());

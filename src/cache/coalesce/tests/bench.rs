@@ -176,7 +176,7 @@ impl Bench {
     pub(super) fn keeps(&self, list: &str, page: &Page) -> Arc<Entry> {
         let (key, debt) = (key(list), self.desk().open_debt());
         let ticket = self.store.ticket(&key.list);
-        let entry = Entry::of(page, &none(), false, &rules(), debt, &self.store.shapes).unwrap();
+        let entry = Entry::of(page, &none(), false, &rules(), debt).unwrap();
         ticket.store(&key, Arc::new(entry), &none(), None);
         self.entry(list).unwrap()
     }
