@@ -11,6 +11,7 @@ RUN cargo install --locked --root /auditable cargo-auditable --version 0.7.7
 FROM ${BUILD_BASE} AS dependencies
 COPY --from=auditable /auditable/bin/cargo-auditable /usr/local/bin/
 WORKDIR /build
+COPY .cargo .cargo
 COPY .ci/build .ci/build
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \

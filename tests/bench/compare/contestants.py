@@ -152,9 +152,10 @@ class Stage:
         self.folder = pathlib.Path(options.folder)
         self.write("client_secret", "0e4d5ac9d1e84f6d8c3b1a0f9e8d7c6b7f0c1d5b2a9e4f6d\n")
 
-    def gateway(self, allowance=SOME_CALLS, scheme="http", vendor=None):
+    def gateway(self, allowance=SOME_CALLS, scheme="http", vendor=None, more=""):
+        """`more`: settings, as a template."""
         port, admin = free_port(), free_port()
-        file = self.write(f"{port}.toml", GATEWAY, port, vendor, admin=admin, allowance=allowance, scheme=scheme)
+        file = self.write(f"{port}.toml", GATEWAY + more, port, vendor, admin=admin, allowance=allowance, scheme=scheme)
         gateway = self.start("contacts-gateway", [self.options.binary, "--config", file], port)
         gateway.admin = admin
         # To nobody else: they do not look at it, and HAProxy would keep no page for it.
