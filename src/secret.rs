@@ -1,13 +1,18 @@
 //! Secrets: read from a file or the environment, wiped when dropped, impossible to print.
 
 use std::fmt;
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use aws_lc_rs::digest;
 use zeroize::Zeroizing;
+
+/// The most bytes of a secret in a file: a key of RSA with 16,384 bits has a fifth of it.
+const MOST: usize = 64 * 1024;
 
 /// Bytes that must not be seen. `Debug` shows stars; there is no `Display`, no `Clone`, no `Serialize`.
 pub struct Secret(Zeroizing<Vec<u8>>);
@@ -52,7 +57,7 @@ pub enum Unreadable {
     File {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// What the operating system said, or that it is too large.
         reason: String,
     },
     /// There is nothing in the file, or only the end of a line.
@@ -97,20 +102,31 @@ impl Secret {
     /// # Errors
     /// The file cannot be read, or holds nothing.
     pub fn from_file(path: &Path) -> Result<Self, Unreadable> {
-        let mut bytes = Zeroizing::new(std::fs::read(path).map_err(|error| Unreadable::File {
+        let bytes = Self::bytes(path).map_err(|error| Unreadable::File {
             path: path.into(),
             reason: error.to_string(),
-        })?);
-        if bytes.last() == Some(&b'\n') {
-            bytes.pop();
-            if bytes.last() == Some(&b'\r') {
-                bytes.pop();
-            }
+        })?;
+        let secret = match bytes.strip_suffix(b"\n") {
+            Some(line) => line.strip_suffix(b"\r").unwrap_or(line),
+            None => &bytes,
+        };
+        match secret {
+            [] => Err(Unreadable::EmptyFile { path: path.into() }),
+            _ => Ok(Self::new(secret.to_vec())),
         }
-        if bytes.is_empty() {
-            return Err(Unreadable::EmptyFile { path: path.into() });
+    }
+
+    fn bytes(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+        // Room for all at once: a vector that grows leaves what it held behind. Nor is a device read for ever.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(MOST + 1));
+        let file = File::open(path)?;
+        file.take(MOST as u64 + 1).read_to_end(&mut bytes)?;
+        match bytes.len() {
+            0..=MOST => Ok(bytes),
+            _ => Err(io::Error::other(format!(
+                "it has more than {MOST} bytes, which no secret has"
+            ))),
         }
-        Ok(Self(bytes))
     }
 
     /// Reads a variable of the environment, exactly as it is.
@@ -164,6 +180,10 @@ mod tests {
             let refused = Secret::from_file(&file).unwrap_err();
             assert_eq!(refused, Unreadable::EmptyFile { path: file.clone() });
         }
+        std::fs::write(&file, vec![b'x'; MOST]).unwrap();
+        assert_eq!(Secret::from_file(&file).unwrap().expose().len(), MOST);
+        let endless = Secret::from_file(Path::new("/dev/zero")).unwrap_err();
+        assert!(endless.to_string().contains("more than"), "{endless}");
         std::fs::remove_file(&file).unwrap();
         let missing = Secret::from_file(&file).unwrap_err().to_string();
         assert!(
