@@ -10,13 +10,13 @@ use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
-use tower::service_fn;
-use tower::util::BoxCloneSyncService;
+use tower::{ServiceExt, service_fn};
 
 use crate::config::Config;
 use crate::contacts::{AccountId, Forget, StreamId};
 use crate::edge::Body;
 use crate::error::Error;
+use crate::soon::{Closed, Soon};
 use crate::stack::{Edge, Parts};
 use crate::telemetry::metrics::{Allowance, Scraped};
 use crate::upstream::allowance::Standing;
@@ -97,10 +97,13 @@ pub fn service(config: &Config, parts: &Parts, ready: Ready, in_use: InUse) -> E
         in_use,
         started: parts.clock.now(),
     });
-    BoxCloneSyncService::new(service_fn(move |request: Request<Incoming>| {
-        let state = state.clone();
-        async move { Ok::<_, Infallible>(state.answer(&request).await) }
-    }))
+    Closed::new(
+        service_fn(move |request: Request<Incoming>| {
+            let state = state.clone();
+            async move { Ok::<_, Infallible>(state.answer(&request).await) }
+        })
+        .map_future(|answer| Soon::Later(Box::pin(answer))),
+    )
 }
 
 impl State {

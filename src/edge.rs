@@ -13,8 +13,8 @@ use serde::Deserialize;
 use tower::Service;
 
 use self::failure::Failure;
-use self::soon::Soon;
 use crate::setting;
+use crate::soon::Soon;
 
 pub mod admit;
 pub mod callers;
@@ -30,7 +30,6 @@ pub mod rescue;
 pub mod respond;
 pub mod route;
 mod seconds;
-pub mod soon;
 pub mod trace;
 
 /// What callers get: whole bodies, never copied.

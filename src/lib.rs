@@ -65,6 +65,7 @@ pub mod error;
 pub mod gcra;
 pub mod secret;
 pub mod setting;
+pub mod soon;
 pub mod telemetry;
 
 pub mod vendor;

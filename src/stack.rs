@@ -22,14 +22,15 @@ use crate::config::Config;
 use crate::contacts::{Ask, Page};
 use crate::edge::{Body, admit, identify, measure, quota, rescue, respond, route, trace};
 use crate::error::Error;
+use crate::soon::Closed;
 use crate::upstream::{Fetch, exchange, redial, rotate, sign};
 
 pub use parts::{Means, Parts};
 
 /// The outermost tier, closed: HTTP in, HTTP out, never an error out.
-pub type Edge = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
+pub type Edge = Closed<Request<Incoming>, Response<Body>, Infallible>;
 /// The middle tier, closed.
-pub type Cache = BoxCloneSyncService<Ask, Answer, Error>;
+pub type Cache = Closed<Ask, Answer, Error>;
 /// The innermost tier, closed.
 pub type Upstream = BoxCloneSyncService<Fetch, Page, Error>;
 
@@ -57,7 +58,7 @@ fn edge(config: &Config, means: &Means, parts: &Parts, cache: Cache) -> Edge {
         )) // from here inwards: an Ask, no longer HTTP
         .layer(respond::layer()) // and on the way out: an Answer becomes HTTP
         .service(cache);
-    BoxCloneSyncService::new(path)
+    Closed::new(path)
 }
 
 /// An ask in, an answer out.
@@ -100,7 +101,7 @@ fn cache(config: &Config, parts: &Parts, upstream: Upstream) -> Cache {
         // One fetch per key, when the account's turn comes, whoever asks and whoever hangs up. By then the settings may
         // be others, and it goes by those.
         .service(fetches);
-    BoxCloneSyncService::new(path)
+    Closed::new(path)
 }
 
 /// A page's key in, a page out.

@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Either, Ready, ready};
 use http::StatusCode;
 use tower::util::ServiceExt;
 use tower::{BoxError, Layer, Service, layer};
@@ -18,6 +16,7 @@ use crate::clock::Clock;
 use crate::contacts::{Ask, Forget, Page, Read, SharedPage};
 use crate::error::Error;
 use crate::fleet::Fleet;
+use crate::soon::Soon;
 use crate::telemetry::metrics::{Metrics, ReadBy};
 use crate::telemetry::traces;
 use crate::upstream::{Fetch, Reason};
@@ -86,7 +85,7 @@ where
     type Response = Answer;
     type Error = Error;
     /// A hit is ready at once and allocates nothing.
-    type Future = Either<Ready<Result<Answer, Error>>, BoxFuture<'static, Result<Answer, Error>>>;
+    type Future = Soon<Result<Answer, Error>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
@@ -98,21 +97,23 @@ where
             Ask::Purge(list) => {
                 let (memory, what) = (self.memory.clone(), list.into());
                 let forget = async move { Ok(Answer::Forgotten(memory.forget(&what).await)) };
-                return Either::Right(forget.boxed());
+                return Soon::Later(Box::pin(forget));
             }
         };
         let Some(entry) = self.memory.store.entry(&read.key, &read.forwarded) else {
-            return Either::Right(self.clone().fetch(read, None).boxed());
+            return Soon::Later(Box::pin(self.clone().fetch(read, None)));
         };
         let age = entry.page.age(read.at);
         let limits = self.limits(&entry);
         let answer = match policy::verdict(age, &limits, &read.directives) {
             Verdict::Serve => Ok(self.hit(&read, entry, &limits, age)),
             Verdict::ServeAndRefresh => Ok(self.hit_and_refresh(&read, entry, &limits, age)),
-            Verdict::Fetch => return Either::Right(self.clone().fetch(read, Some(entry)).boxed()),
+            Verdict::Fetch => {
+                return Soon::Later(Box::pin(self.clone().fetch(read, Some(entry))));
+            }
             Verdict::Refuse => Err(Error::NotCached),
         };
-        Either::Left(ready(answer))
+        Soon::Now(answer)
     }
 }
 

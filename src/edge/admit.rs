@@ -11,9 +11,9 @@ use http::Response;
 use tower::{Layer, Service, layer};
 
 use super::failure::Failure;
-use super::soon::Soon;
 use super::{Attempt, Body, Rung};
 use crate::error::Error;
+use crate::soon::Soon;
 
 /// The rung.
 pub fn layer<S>(places: Arc<Places>) -> impl Layer<S, Service = Admit<S>> + Clone {

@@ -15,10 +15,10 @@ use tower::{Layer, Service, layer};
 
 use super::callers::{Caller, Callers};
 use super::failure::Failure;
-use super::soon::Soon;
 use super::trace::Inbound;
 use super::{Attempt, Body, Rung};
 use crate::error::Error;
+use crate::soon::Soon;
 use crate::telemetry::traces;
 
 /// The rung.

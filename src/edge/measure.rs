@@ -12,11 +12,11 @@ use http::{Method, Response, StatusCode};
 use prometheus::Histogram;
 use tower::{Layer, Service, layer};
 
-use super::soon::Soon;
 use super::trace::{Inbound, Named};
 use super::{Body, Outcome, Rung, report};
 use crate::clock::Clock;
 use crate::contacts::Api;
+use crate::soon::Soon;
 use crate::telemetry::metrics::Metrics;
 
 /// The rung.

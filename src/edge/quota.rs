@@ -17,10 +17,10 @@ use super::failure::{About, Failure};
 use super::identify::Call;
 use super::rescue::whole_seconds;
 use super::respond::New;
-use super::soon::Soon;
 use super::{Attempt, Body, Rung};
 use crate::clock::Clock;
 use crate::contacts::{Allotment, Standing};
+use crate::soon::Soon;
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");

@@ -23,11 +23,11 @@ use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
 use super::failure::Failure;
-use super::soon::Soon;
 use super::trace::{Inbound, Named};
 use super::{Attempt, Body, Outcome, Rung, quota};
 use crate::contacts::Standing;
 use crate::error::Error;
+use crate::soon::Soon;
 use crate::telemetry::metrics::Metrics;
 
 /// The rung.

@@ -4,7 +4,6 @@
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
-use futures_util::future::BoxFuture;
 use http::header::{
     CACHE_CONTROL, CONTENT_LOCATION, CONTENT_TYPE, DATE, ETAG, EXPIRES, IF_MODIFIED_SINCE,
     IF_NONE_MATCH, LAST_MODIFIED, VARY,
@@ -15,11 +14,11 @@ use tower::{Layer, Service, layer};
 
 use super::failure::Failure;
 use super::seconds::Seconds;
-use super::soon::Soon;
 use super::{Attempt, Body};
 use crate::cache::{Answer, How, Served};
 use crate::contacts::{Ask, Fields, Interim, Own, Page, http_date, opaque};
 use crate::error::Error;
+use crate::soon::Soon;
 
 /// RFC 9110 section 15.4.5: what a 304 says of what a 200 would have said.
 const TOLD_OF_WHAT_IS_HELD_BACK: [HeaderName; 6] =
@@ -62,12 +61,7 @@ pub struct Conditions {
 
 impl<S> Service<Asked> for Respond<S>
 where
-    S: Service<
-            Ask,
-            Response = Answer,
-            Error = Error,
-            Future = BoxFuture<'static, Result<Answer, Error>>,
-        >,
+    S: Service<Ask, Response = Answer, Error = Error, Future = Soon<Result<Answer, Error>>>,
 {
     type Response = Response<Body>;
     type Error = Failure;
@@ -79,8 +73,7 @@ where
 
     fn call(&mut self, asked: Asked) -> Self::Future {
         let Asked { ask, conditions } = asked;
-        let answer = Soon::of(self.inner.call(ask));
-        answer.then(move |answer| {
+        self.inner.call(ask).then(move |answer| {
             Ok(match answer.map_err(Failure::from)? {
                 Answer::Page(served) => page(&served, &conditions),
                 Answer::Forgotten(n) => forgotten(n),

@@ -17,13 +17,13 @@ use super::failure::{About, Failure};
 use super::identify::Call;
 use super::present::Present;
 use super::respond::{Asked, Conditions};
-use super::soon::Soon;
 use super::trace::Inbound;
 use super::{Attempt, Body, Rung};
 use crate::contacts::control::Directives;
 use crate::contacts::{AccountId, Ask, Forwarded, ListKey, PageKey, Reach, Read, StreamId, cut};
 use crate::error::Error;
 use crate::setting::{ForwardedHeader, Host};
+use crate::soon::Soon;
 use crate::{edge, upstream};
 
 /// The rung.

@@ -18,10 +18,10 @@ use super::failure::Failure;
 use super::peer::Peer;
 use super::present::Present;
 use super::report::SLOW;
-use super::soon::Soon;
 use super::{Body, Outcome, Rung};
 use crate::clock::Clock;
 use crate::contacts::{Api, Own, Split};
+use crate::soon::Soon;
 use crate::telemetry::traces::{self, Span, Traces};
 
 /// The methods that spans name: those that everybody knows, and ours. Any other is the caller's text.

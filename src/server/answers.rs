@@ -13,8 +13,8 @@ use tower::Service as _;
 use super::connection::Sides;
 use super::live::{Latest, Serving};
 use crate::edge::peer::Peer;
-use crate::edge::soon::Soon;
 use crate::edge::{Body, Outcome, respond};
+use crate::soon::Soon;
 
 /// What a connection has of its own.
 pub(super) struct Answers {
@@ -73,7 +73,7 @@ impl Service<Request<Incoming>> for Answers {
         };
         // By the settings of this moment, to its end. No rung does work in `poll_ready`, so none has to be asked.
         let mut latest = self.latest.borrow_mut();
-        let answer = match Soon::of(self.serving.renew(&mut latest).call(request)) {
+        let answer = match self.serving.renew(&mut latest).call(request) {
             Soon::Later(answer) => {
                 let sides = self.sides.clone();
                 Soon::Later(answer).then(move |answer| {

@@ -12,10 +12,10 @@ use contacts_gateway::edge::callers::Callers;
 use contacts_gateway::edge::trace::Inbound;
 use contacts_gateway::edge::{Body, identify, respond, route};
 use contacts_gateway::error::Error;
+use contacts_gateway::soon::Soon;
 use contacts_gateway::telemetry::metrics::Metrics;
 use contacts_gateway::upstream::credentials::Credentials;
 use futures_util::FutureExt;
-use futures_util::future::ready;
 use http::{Request, Response};
 use http_body_util::Full;
 use tower::util::ServiceExt;
@@ -45,7 +45,7 @@ pub(crate) fn ask(
         .service(service_fn(|ask: Ask| {
             let answer = answer(&ask);
             asked.replace(Some(ask));
-            ready(Ok(answer)).boxed()
+            Soon::Now(Ok(answer))
         }))
         .oneshot(&inbound)
         .now_or_never()

@@ -1,11 +1,13 @@
 //! Hides that an answer from memory is there at once: rungs say what they do with an answer, and only for one that has to
-//! be waited for does that take a future.
+//! be waited for does that take a future, and a box.
 
+use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tower::Service;
 
 /// What is there, or will be.
 pub enum Soon<T> {
@@ -18,15 +20,6 @@ pub enum Soon<T> {
 }
 
 impl<T: Send + 'static> Soon<T> {
-    /// What a future has to give, if it has it at once.
-    pub(crate) fn of(mut future: BoxFuture<'static, T>) -> Self {
-        // If not, the first to wait for it polls it again, and is woken.
-        match future.poll_unpin(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(there) => Self::Now(there),
-            Poll::Pending => Self::Later(future),
-        }
-    }
-
     /// Whether it has to be waited for.
     pub(crate) fn is_waited_for(&self) -> bool {
         matches!(self, Self::Later(_))
@@ -88,7 +81,10 @@ impl<T: Send + 'static> Soon<T> {
     }
 }
 
-impl<T: Unpin> Future for Soon<T> {
+/// What is there is not pinned.
+impl<T> Unpin for Soon<T> {}
+
+impl<T> Future for Soon<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
@@ -100,5 +96,63 @@ impl<T: Unpin> Future for Soon<T> {
             // Whoever polls a future again that has ended waits for ever, as std allows.
             Self::Later(_) | Self::Taken => Poll::Pending,
         }
+    }
+}
+
+/// A service of which no more is known than what it takes and what it gives soon. tower's `BoxCloneSyncService` boxes each answer, and
+/// has it moved into the box and out of it: a hit passes two of these, which cost it 300 instructions and 0.7 % of its time.
+pub struct Closed<R, T, E>(Box<dyn Shut<R, T, E>>);
+
+/// What every service is that can be closed.
+trait Shut<R, T, E>:
+    Service<R, Response = T, Error = E, Future = Soon<Result<T, E>>> + Send + Sync
+{
+    fn copy(&self) -> Closed<R, T, E>;
+}
+
+impl<S, R, T, E> Shut<R, T, E> for S
+where
+    S: Service<R, Response = T, Error = E, Future = Soon<Result<T, E>>>,
+    S: Clone + Send + Sync + 'static,
+{
+    fn copy(&self) -> Closed<R, T, E> {
+        Closed::new(self.clone())
+    }
+}
+
+impl<R, T, E> Closed<R, T, E> {
+    /// Closes one.
+    pub fn new<S>(service: S) -> Self
+    where
+        S: Service<R, Response = T, Error = E, Future = Soon<Result<T, E>>>,
+        S: Clone + Send + Sync + 'static,
+    {
+        Self(Box::new(service))
+    }
+}
+
+impl<R, T, E> Clone for Closed<R, T, E> {
+    fn clone(&self) -> Self {
+        self.0.copy()
+    }
+}
+
+impl<R, T, E> fmt::Debug for Closed<R, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Closed")
+    }
+}
+
+impl<R, T, E> Service<R> for Closed<R, T, E> {
+    type Response = T;
+    type Error = E;
+    type Future = Soon<Result<T, E>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        self.0.call(request)
     }
 }
