@@ -13,7 +13,7 @@ use http::{HeaderMap, Response};
 use memchr::memchr;
 use tower::{Layer, Service, layer};
 
-use super::callers::{Caller, Callers};
+use super::callers::{Caller, Callers, Recent};
 use super::failure::Failure;
 use super::trace::Inbound;
 use super::{Attempt, Body, Rung};
@@ -25,6 +25,7 @@ use crate::telemetry::traces;
 pub fn layer<S>(callers: Arc<Callers>) -> impl Layer<S, Service = Identify<S>> + Clone {
     layer::layer_fn(move |inner| Identify {
         callers: callers.clone(),
+        recent: Recent::default(),
         inner,
     })
 }
@@ -33,6 +34,7 @@ pub fn layer<S>(callers: Arc<Callers>) -> impl Layer<S, Service = Identify<S>> +
 #[derive(Clone, Debug)]
 pub struct Identify<S> {
     callers: Arc<Callers>,
+    recent: Recent,
     inner: S,
 }
 
@@ -61,16 +63,21 @@ where
         let Inbound {
             present, request, ..
         } = inbound;
-        let caller = self.callers.anonymous().or_else(|| {
+        let Self {
+            callers,
+            recent,
+            inner,
+        } = self;
+        let caller = callers.anonymous().or_else(|| {
             let peer = request.extensions().get();
             let token = present.authorization.then(|| bearer(request.headers()));
-            self.callers.find(peer, token.flatten())
+            callers.find(peer, token.flatten(), recent)
         });
         match caller {
             Some(caller) => {
                 traces::note("contacts_gateway.caller", || caller.identity.name.clone());
                 caller.asked.inc();
-                self.inner.call(Call { caller, inbound })
+                inner.call(Call { caller, inbound })
             }
             None => Soon::Now(Err(Error::CallerUnknown.into())),
         }

@@ -46,7 +46,8 @@ const SHUT: u8 = 2;
 /// Its connections end.
 const CLOSING: u8 = 3;
 
-/// A copy of a port's service, of some turn. There are no secrets in it, for it may be kept for as long as a connection is.
+/// A copy of a port's service, of some turn. There are no secrets of the gateway's in it, for it may be kept for as long as a
+/// connection is.
 pub(super) struct Latest {
     turn: usize,
     service: Edge,

@@ -52,9 +52,10 @@ fn a_token_finds_its_caller_wherever_that_stands() {
         format!("[[callers]]\nname = {name:?}\ntoken_sha256 = {digest:?}\n")
     };
     let known = callers(&(entry("a", "one") + &entry("b", "two") + &entry("c", "three")));
-    let found = |token: &str| {
-        let found = known.find(None, Some(token.as_bytes()));
-        found.map(|c| &*c.identity.name)
+    let mut recent = Recent::default();
+    let mut found = |token: &str| {
+        let found = known.find(None, Some(token.as_bytes()), &mut recent);
+        found.map(|c| c.identity.name.to_string())
     };
     for (token, name) in [
         ("one", Some("a")),
@@ -65,7 +66,9 @@ fn a_token_finds_its_caller_wherever_that_stands() {
         ("", None),
         (ABC, None),
     ] {
+        let name = name.map(ToOwned::to_owned);
         assert_eq!(found(token), name, "{token:?}");
+        assert_eq!(found(token), name, "{token:?} once more");
     }
     assert!(known.anonymous().is_none());
 }
@@ -92,7 +95,8 @@ fn rights_are_to_a_stream_and_to_an_account_and_to_purge() {
     let known = callers(&format!(
         "[[callers]]\nname = \"a\"\ntoken_sha256 = {ABC:?}\nstreams = [\"s\", \"t\"]\naccounts = [\"a\", \"*\"]\n"
     ));
-    let caller = known.find(None, Some(b"abc")).unwrap();
+    let mut recent = Recent::default();
+    let caller = known.find(None, Some(b"abc"), &mut recent).unwrap();
     let list = |stream: &str| ListKey::new(stream, "cl", "any").unwrap();
     let no = |what| Err(Error::CallerForbidden(what));
     assert_eq!(caller.may(&list("s"), false), Ok(()));
@@ -120,7 +124,11 @@ fn a_certificate_finds_its_caller_unless_what_is_shown_belongs_to_two() {
         let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
         let peer = Peer::new(Some(certificate.der()));
         known
-            .find(Some(&peer), token.map(str::as_bytes))
+            .find(
+                Some(&peer),
+                token.map(str::as_bytes),
+                &mut Recent::default(),
+            )
             .map(|c| c.identity.name.to_string())
     };
     for (names, token, name) in [
