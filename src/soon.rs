@@ -26,32 +26,31 @@ impl<T: Send + 'static> Soon<T> {
     }
 
     /// Changes it, once it is there.
-    pub(crate) fn edit(mut self, act: impl FnOnce(&mut T) + Send + 'static) -> Self {
-        if let Self::Later(future) = self {
-            let edited = future.map(|mut there| {
-                act(&mut there);
-                there
-            });
-            return Self::Later(edited.boxed());
+    pub(crate) fn edit(&mut self, act: impl FnOnce(&mut T) + Send + 'static) {
+        match self {
+            Self::Now(there) => act(there),
+            Self::Later(_) => {
+                let waited = std::mem::replace(self, Self::Taken);
+                *self = waited.then(|mut there| {
+                    act(&mut there);
+                    there
+                });
+            }
+            Self::Taken => {}
         }
-        if let Self::Now(there) = &mut self {
-            act(there);
-        }
-        self
     }
 
     /// The same with something that has to outlive a wait, of which what is there at once needs no copy.
     pub(crate) fn edit_with<C: Clone + Send + 'static>(
-        mut self,
+        &mut self,
         context: &C,
         act: impl FnOnce(&C, &mut T) + Send + 'static,
-    ) -> Self {
-        if let Self::Now(there) = &mut self {
-            act(context, there);
-            return self;
+    ) {
+        if let Self::Now(there) = self {
+            return act(context, there);
         }
         let context = context.clone();
-        self.edit(move |there| act(&context, there))
+        self.edit(move |there| act(&context, there));
     }
 
     /// Does something with it, once it is there.
@@ -62,9 +61,7 @@ impl<T: Send + 'static> Soon<T> {
             Self::Taken => Soon::Taken,
         }
     }
-}
 
-impl<T: Send + 'static> Soon<T> {
     /// The same with something that has to outlive a wait, of which what is there at once needs no copy.
     pub(crate) fn with<C: Clone + Send + 'static, U>(
         self,

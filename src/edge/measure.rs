@@ -72,7 +72,7 @@ where
             },
             named: inbound.named.clone(),
         };
-        let answer = self.inner.call(inbound);
+        let mut answer = self.inner.call(inbound);
         // What is there at once is over before anybody could see it in flight.
         let active = answer.is_waited_for().then(|| tally.metrics.request());
         answer.edit_with(tally, move |tally, answer| {
@@ -80,7 +80,8 @@ where
             if let Ok(response) = answer {
                 note.take(tally, response);
             }
-        })
+        });
+        answer
     }
 }
 

@@ -58,12 +58,13 @@ where
             let about = About::of(call.caller, None);
             return Soon::Now(Err(about.failed(spent)));
         }
-        let answer = self.inner.call(call);
+        let mut answer = self.inner.call(call);
         answer.edit_with(&self.clock, |clock, answer| {
             if let Ok(response) = answer {
                 tell_of_news(clock, response);
             }
-        })
+        });
+        answer
     }
 }
 

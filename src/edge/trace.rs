@@ -164,7 +164,7 @@ where
         let trace = self.traces.request(told, || describe(&inbound));
         // A hit is found at once.
         let within = trace.enter();
-        let answer = self.inner.call(&inbound);
+        let mut answer = self.inner.call(&inbound);
         drop(within);
         let Inbound { named, at, .. } = inbound;
         if !trace.is_none() {
@@ -174,7 +174,8 @@ where
             if let Ok(response) = answer {
                 named.mark(response);
             }
-        })
+        });
+        answer
     }
 }
 
