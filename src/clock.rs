@@ -33,7 +33,7 @@ impl Clock {
     /// A clock that starts at the machine's time and moves only by its hand.
     pub fn by_hand() -> (Self, Hand) {
         let hand = Hand(Arc::new(Shown {
-            time: Mutex::new(read()),
+            time: Mutex::new((moment(), date())),
             moved: Notify::new(),
         }));
         (Self(Some(hand.clone())), hand)
@@ -87,9 +87,15 @@ impl Clock {
         }
     }
 
-    /// Both at once.
+    /// Both at once, the date as [`Clock::date_of`] has it.
     pub fn both(&self) -> (Instant, SystemTime) {
-        self.0.as_ref().map_or_else(read, Hand::shows)
+        match &self.0 {
+            None => {
+                let now = moment();
+                (now, self.date_of(now))
+            }
+            Some(hand) => hand.shows(),
+        }
     }
 }
 
@@ -114,10 +120,6 @@ impl Hand {
 )]
 fn date() -> SystemTime {
     SystemTime::now()
-}
-
-fn read() -> (Instant, SystemTime) {
-    (moment(), date())
 }
 
 #[expect(

@@ -193,7 +193,7 @@ impl Fleet {
             roots,
             limit: settings.timeout * QUESTIONS,
         };
-        let (began, wall) = clock.both();
+        let (began, wall) = (clock.now(), clock.wall());
         let wall = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         let shared = Arc::new(Shared {
             replica: format!("{:012x}", Uuid::new_v4().as_u128() & 0xffff_ffff_ffff),
