@@ -231,8 +231,8 @@ where
             let tasks = this.0.tasks.clone();
             let flying = this.fly(way, wanted, desk, (go, id, came), flight.clone(), land);
             let flying = span.around(flying);
-            // In memory of its own. As a part of the task, which has to lie at a multiple of 128, it would leave holes that glibc
-            // does not use again: measured as 650 bytes for each page that is kept.
+            // In memory of its own. As a part of the task, which has to lie at a multiple of 128, it would leave holes that an
+            // allocator does not use again: measured with glibc's as 650 bytes for each page that is kept.
             tasks.spawn(Box::pin(flying));
             Some(flight)
         })
