@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules, outermost first. Each may use those below it in this table, and no other.
-const TIERS: [(&str, &str); 17] = [
+const TIERS: [(&str, &str); 18] = [
     ("main", "flags, then one call; exit codes"),
     ("cli", "the subcommands, a function each"),
     ("server", "binds the ports, serves connections, drains"),
@@ -22,18 +22,20 @@ const TIERS: [(&str, &str); 17] = [
     ("clock", "the one place that reads a clock"),
     ("secret", "bytes that cannot be printed"),
     ("setting", "how a value is written in the settings"),
+    ("soon", "what is there at once, or is waited for"),
     ("telemetry", "logs, metrics and traces"),
 ];
 
 /// The lowest ones are one row: leaves, of which only the vocabulary may know others: the errors of its ids, and how a
 /// caller's quota counts.
-const LEAVES: [&str; 7] = [
+const LEAVES: [&str; 8] = [
     "contacts",
     "error",
     "gcra",
     "clock",
     "secret",
     "setting",
+    "soon",
     "telemetry",
 ];
 
