@@ -18,7 +18,7 @@ use crate::upstream::allowance::Debt;
 /// - 110 is the list's shelf on average, with one page on it;
 /// - 64 count who has the body and the texts of the fields;
 /// - the rest is lost where texts are rounded up, and between pieces of memory.
-const OVERHEAD: usize = 1_000;
+const OVERHEAD: usize = 900;
 
 /// A page, and what may be done with it.
 #[derive(Debug)]
