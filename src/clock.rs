@@ -160,6 +160,10 @@ mod tests {
         assert_eq!(clock.date_of(start + later), date + later);
         read(start + Duration::from_secs(1));
         read(start);
+        let before = clock.now();
+        let (now, date) = clock.both();
+        assert!((before..=clock.now()).contains(&now));
+        assert_eq!(clock.date_of(now), date, "both are of one moment");
         let (clock, hand) = Clock::by_hand();
         hand.forward(Duration::from_secs(5));
         assert_eq!(clock.date_of(clock.now()), clock.wall());

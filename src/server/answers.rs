@@ -74,9 +74,9 @@ impl Service<Request<Incoming>> for Answers {
         // By the settings of this moment, to its end. No rung does work in `poll_ready`, so none has to be asked.
         let mut latest = self.latest.borrow_mut();
         let answer = match self.serving.renew(&mut latest).call(request) {
-            Soon::Later(answer) => {
+            later @ Soon::Later(_) => {
                 let sides = self.sides.clone();
-                Soon::Later(answer).then(move |answer| {
+                later.then(move |answer| {
                     // Those who speak HTTP/1.0 do not know of it, and into HTTP/2 only hyper can write.
                     if let Ok(response) = &answer
                         && let Some(respond::Ahead(interims)) = response.extensions().get()
