@@ -114,6 +114,6 @@ fn upstream(config: &Config, means: &Means, parts: &Parts) -> Upstream {
         .layer(redial::layer()) // and where a kept-alive connection was dead; all below is one call
         .layer(exchange::layer(settings, clock.clone(), metrics.clone())) // key → request, response → page
         .layer(sign::layer(credentials, clock.clone(), metrics.clone())) // a token for this very call
-        .service(means.client.clone());
+        .service(means.client.service(clock.clone()));
     BoxCloneSyncService::new(path)
 }

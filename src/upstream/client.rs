@@ -5,24 +5,27 @@
 //! may make another, on a connection dialled for it.
 
 mod dial;
+mod pool;
 
 use std::error::Error as StdError;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use h2::Reason;
-use http::{Request, Response};
+use http::header::HOST;
+use http::uri::{self, PathAndQuery, Scheme};
+use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::Empty;
 use hyper::body::Incoming;
+use hyper::client::conn::http2;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{self, Client as Pool};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
@@ -30,12 +33,11 @@ use rustls::{ClientConfig, RootCertStore};
 use tower::Service;
 
 use self::dial::{Dial, TookTooLong, Wire};
+use self::pool::{NoLine, Pool};
 use super::Settings;
+use crate::clock::Clock;
 use crate::error::Error;
-
-/// How long an unused connection is kept. Shorter than what servers and load balancers commonly allow, so that it is
-/// we who close it.
-const IDLE: Duration = Duration::from_secs(50);
+use crate::setting::Origin;
 
 /// The largest head of an answer: what hyper takes by HTTP/1.
 const LARGEST_HEAD: u32 = 408 * 1024;
@@ -44,20 +46,28 @@ const LARGEST_HEAD: u32 = 408 * 1024;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DialAnew;
 
-/// Sends requests to the vendor. Clones share the pool, and cost next to nothing, since each call makes several.
+/// When the request of which this is an extension of the answer went, where it had to wait for a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Went(pub(crate) Instant);
+
+/// The connections to the vendor. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Client(Arc<Pools>);
+pub struct Client(Arc<Connections>);
 
 #[derive(Debug)]
-struct Pools {
-    pooled: Pool<Dial, Empty<Bytes>>,
-    unpooled: Pool<Dial, Empty<Bytes>>,
+struct Connections {
+    pool: Arc<Pool>,
+    /// For HTTP/1.
+    host: HeaderValue,
+    /// For HTTP/2.
+    origin: Uri,
     made_of: MadeOf,
 }
 
 /// All that connections depend on.
 #[derive(Debug, PartialEq, Eq)]
 struct MadeOf {
+    origin: Origin,
     roots: Vec<TrustAnchor<'static>>,
     connect_timeout: Duration,
     timeout: Duration,
@@ -75,6 +85,7 @@ impl Client {
         tcp.set_connect_timeout(Some(settings.connect_timeout));
         let roots = roots(&settings.ca_file)?;
         let made_of = MadeOf {
+            origin: settings.url.clone(),
             roots: roots.roots.clone(),
             connect_timeout: settings.connect_timeout,
             timeout: settings.timeout,
@@ -84,23 +95,31 @@ impl Client {
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(tcp);
-        let dial = Dial::new(tls, settings.connect_timeout);
-        let mut pool = Pool::builder(TokioExecutor::new());
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
         // A call that times out takes its HTTP/1 connection with it. By HTTP/2 the next ones would go the same dead way
         // for as long as the system goes on sending; so a connection that is silent while calls wait is asked for a
         // sign of life, and given up if none comes, in time for the call to go by another.
-        pool.pool_timer(TokioTimer::new())
+        http2
             .timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .http2_keep_alive_interval(settings.timeout / 4)
-            .http2_keep_alive_timeout(settings.timeout / 4)
-            .http2_max_header_list_size(LARGEST_HEAD)
-            .retry_canceled_requests(false);
-        Ok(Self(Arc::new(Pools {
-            pooled: pool.build(dial.clone()),
-            unpooled: pool.pool_max_idle_per_host(0).build(dial),
+            .keep_alive_interval(settings.timeout / 4)
+            .keep_alive_timeout(settings.timeout / 4)
+            .max_header_list_size(LARGEST_HEAD);
+        let origin = uri(&settings.url);
+        let dial = Dial::new(tls, origin.clone(), settings.connect_timeout);
+        Ok(Self(Arc::new(Connections {
+            pool: Arc::new(Pool::new(dial, http2)),
+            host: host(&settings.url),
+            origin,
             made_of,
         })))
+    }
+
+    /// The service that sends requests over them. A request's URI is its path and query.
+    pub fn service(&self, clock: Clock) -> Sending {
+        Sending {
+            client: self.clone(),
+            clock,
+        }
     }
 
     /// This one in place of another: the other, with the connections that it has, where it would make the same ones.
@@ -121,7 +140,14 @@ impl Client {
     }
 }
 
-impl Service<Request<Empty<Bytes>>> for Client {
+/// Sends requests to the vendor.
+#[derive(Clone, Debug)]
+pub struct Sending {
+    client: Client,
+    clock: Clock,
+}
+
+impl Service<Request<Empty<Bytes>>> for Sending {
     type Response = Response<Incoming>;
     type Error = Error;
     type Future = BoxFuture<'static, Result<Response<Incoming>, Error>>;
@@ -130,31 +156,64 @@ impl Service<Request<Empty<Bytes>>> for Client {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Empty<Bytes>>) -> Self::Future {
-        let anew = request.extensions().get::<DialAnew>().is_some();
-        let Pools {
-            pooled, unpooled, ..
-        } = &*self.0;
-        let answer = if anew { unpooled } else { pooled }.request(request);
+    fn call(&mut self, mut request: Request<Empty<Bytes>>) -> Self::Future {
+        let Self { client, clock } = self.clone();
         Box::pin(async move {
-            match answer.await {
-                Ok(response) => {
-                    if let Some(wire) = response.extensions().get::<Arc<Wire>>() {
-                        wire.answered();
-                    }
-                    Ok(response)
+            let Connections { pool, .. } = &*client.0;
+            let anew = request.extensions().get::<DialAnew>().is_some();
+            let (line, went) = match pool.free(anew) {
+                Some(line) => (line, None),
+                None => {
+                    let line = pool.next(anew).await.map_err(|none| meaning_of(&none))?;
+                    (line, Some(Went(clock.now())))
                 }
-                Err(error) => {
-                    let wire = error.connect_info().and_then(|connected| {
-                        let mut extras = http::Extensions::new();
-                        connected.get_extras(&mut extras);
-                        extras.remove::<Arc<Wire>>()
-                    });
-                    Err(meaning(&error, wire.as_deref()))
-                }
+            };
+            client.0.complete(&mut request, line.wire.multiplexed);
+            let mut answer = pool.send(line, request).await;
+            if let (Ok(answer), Some(went)) = (&mut answer, went) {
+                answer.extensions_mut().insert(went);
             }
+            answer.map_err(|(error, wire)| meaning(&error, &wire))
         })
     }
+}
+
+impl Connections {
+    /// Adds to a request what its version of HTTP says of the origin.
+    fn complete(&self, request: &mut Request<Empty<Bytes>>, by_http2: bool) {
+        if !by_http2 {
+            request.headers_mut().insert(HOST, self.host.clone());
+            return;
+        }
+        let mut parts = self.origin.clone().into_parts();
+        parts.path_and_query = request.uri().path_and_query().cloned();
+        // It has all three parts.
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    }
+}
+
+/// The origin, with a path for want of none.
+fn uri(origin: &Origin) -> Uri {
+    let mut parts = uri::Parts::default();
+    parts.scheme = Some(origin.scheme().clone());
+    parts.authority = Some(origin.authority().clone());
+    parts.path_and_query = Some(PathAndQuery::from_static("/"));
+    Uri::from_parts(parts).unwrap_or_default()
+}
+
+/// `Host`: RFC 9110 section 7.2. A port that is the usual one is left out.
+fn host(origin: &Origin) -> HeaderValue {
+    let usual = if *origin.scheme() == Scheme::HTTPS {
+        443
+    } else {
+        80
+    };
+    let host = match origin.authority().port_u16() {
+        Some(port) if port != usual => origin.authority().as_str(),
+        _ => origin.host(),
+    };
+    // An authority is of an alphabet that fields may hold.
+    HeaderValue::from_str(host).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// The system's roots, and those of `ca_file` beside them.
@@ -192,25 +251,28 @@ fn tls(roots: RootCertStore) -> Result<ClientConfig, String> {
         .with_no_client_auth())
 }
 
-/// What an error of the pool's is to a caller.
-fn meaning(error: &legacy::Error, wire: Option<&Wire>) -> Error {
-    if cause::<TookTooLong>(error).is_some() {
-        return Error::UpstreamTimedOut;
+/// What it is to a caller that there is no connection.
+fn meaning_of(none: &NoLine) -> Error {
+    let error: &(dyn StdError + 'static) = match none {
+        NoLine::Unreachable(error) => &**error,
+        NoLine::Ended(error, wire) => return meaning(error, wire),
+    };
+    let mut io = causes(error).filter_map(|e| e.downcast_ref::<io::Error>());
+    let timed_out = io.clone().any(|e| e.kind() == io::ErrorKind::TimedOut);
+    if cause::<rustls::Error>(error).is_some() {
+        Error::UpstreamFailed("the TLS handshake failed".into())
+    } else if timed_out || cause::<TookTooLong>(error).is_some() {
+        Error::UpstreamTimedOut
+    } else if io.any(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+        Error::UpstreamFailed("it refused the connection".into())
+    } else {
+        Error::UpstreamFailed("it could not be reached, or its name not resolved".into())
     }
-    if error.is_connect() {
-        let mut io = causes(error).filter_map(|e| e.downcast_ref::<io::Error>());
-        return if cause::<rustls::Error>(error).is_some() {
-            Error::UpstreamFailed("the TLS handshake failed".into())
-        } else if io.clone().any(|e| e.kind() == io::ErrorKind::TimedOut) {
-            Error::UpstreamTimedOut
-        } else if io.any(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
-            Error::UpstreamFailed("it refused the connection".into())
-        } else {
-            Error::UpstreamFailed("it could not be reached, or its name not resolved".into())
-        };
-    }
-    let hyper = cause::<hyper::Error>(error);
-    if hyper.is_some_and(|e| e.is_parse() || e.is_parse_too_large()) {
+}
+
+/// What it is to a caller that a request had no answer.
+fn meaning(error: &hyper::Error, wire: &Wire) -> Error {
+    if error.is_parse() || error.is_parse_too_large() {
         return Error::UpstreamGarbled("it is not HTTP".into());
     }
     let h2 = cause::<h2::Error>(error);
@@ -219,17 +281,17 @@ fn meaning(error: &legacy::Error, wire: Option<&Wire>) -> Error {
         return Error::UpstreamGarbled("it is not HTTP, or its head is too large".into());
     }
     let reset = h2.filter(|e| e.is_reset() && e.is_remote());
-    match wire {
+    match () {
         // RFC 9113 section 8.7: nothing has been done for it.
-        _ if reset.and_then(h2::Error::reason) == Some(Reason::REFUSED_STREAM) => {
+        () if reset.and_then(h2::Error::reason) == Some(Reason::REFUSED_STREAM) => {
             Error::ConnectionLost
         }
         // The connection lives, and the vendor may have begun on the request.
-        _ if reset.is_some() => Error::UpstreamFailed("it reset the request".into()),
-        Some(wire) if wire.heard() => Error::UpstreamGarbled("it was cut off".into()),
-        Some(wire) if wire.was_kept_alive() => Error::ConnectionLost,
-        _ if hyper.is_some_and(hyper::Error::is_timeout) => Error::UpstreamTimedOut,
-        _ => Error::UpstreamFailed("it closed the connection without an answer".into()),
+        () if reset.is_some() => Error::UpstreamFailed("it reset the request".into()),
+        () if wire.heard() => Error::UpstreamGarbled("it was cut off".into()),
+        () if wire.was_kept_alive() => Error::ConnectionLost,
+        () if error.is_timeout() => Error::UpstreamTimedOut,
+        () => Error::UpstreamFailed("it closed the connection without an answer".into()),
     }
 }
 

@@ -3,7 +3,6 @@
 //! The request is built from typed parts alone, so no byte of a caller's reaches the vendor but what the key names.
 //! Whatever the vendor does, the call ends within `upstream.timeout`.
 
-use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,17 +10,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH, USER_AGENT};
-use http::uri::Scheme;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Empty;
 use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::capture_connection;
 use tower::util::ServiceExt;
 use tower::{Layer, Service, layer};
 use tracing::{error, info, info_span, warn};
 
 use super::allowance::Outcome;
-use super::client::DialAnew;
+use super::client::{DialAnew, Went};
 use super::judge::{Arrival, judged, passed};
 use super::refusal::Refusal;
 use super::sign::For;
@@ -82,7 +80,7 @@ where
             inner,
         } = self.clone();
         Box::pin(async move {
-            let mut request = request(&settings, &fetch)?;
+            let mut request = request(&fetch)?;
             let describe = || describe(&settings, &fetch);
             let mut trace = match settings.propagate_trace || traces::is_followed() {
                 true => traces::child(describe),
@@ -94,21 +92,16 @@ where
             // The vendor sends nothing ahead that would be of use to anybody.
             let ahead = settings.accept_any_body.then(|| overhear(&mut request));
             let (asked_at, began) = clock.both();
-            let mut connection = capture_connection(&mut request);
-            let connects = async {
-                drop(connection.wait_for_connection_metadata().await);
-                clock.now()
-            };
-            let mut status = None;
+            let (mut status, mut went) = (None, None);
             let answer = async {
                 let answer = inner.oneshot(request).await?;
                 status = Some(answer.status());
+                went = answer.extensions().get().map(|Went(at)| *at);
                 let (head, body) = answer.into_parts();
                 let body = whole(body, settings.max_body).await?;
                 Ok(Response::from_parts(head, body))
             };
-            let answer = tokio::time::timeout(settings.timeout, answer);
-            let (answer, went) = noting(answer, connects).await;
+            let answer = tokio::time::timeout(settings.timeout, answer).await;
             let (received_at, date) = clock.both();
             let took = received_at.saturating_duration_since(asked_at);
             let mut page = match answer.unwrap_or(Err(Error::UpstreamTimedOut)) {
@@ -130,7 +123,7 @@ where
             };
             if let Some(outcome) = spent(&page, &fetch, settings.accept_any_body) {
                 // What was not answered may have come at any time.
-                let went = went.filter(|_| status.is_some());
+                let went = status.map(|_| went.unwrap_or(asked_at));
                 let paused_for = fetch.permit.ended(outcome, went);
                 if let Err(Error::UpstreamRefused { retry_after, .. }) = &mut page {
                     *retry_after = paused_for;
@@ -185,41 +178,24 @@ fn conclude(trace: &Span, status: Option<StatusCode>, page: &Result<Page, Error>
     }
 }
 
-/// Waits for one thing, and tells what another came to, if that was first.
-async fn noting<T, S>(
-    thing: impl Future<Output = T>,
-    first: impl Future<Output = S>,
-) -> (T, Option<S>) {
-    let mut thing = pin!(thing);
-    tokio::select! {
-        biased;
-        thing = &mut thing => (thing, None),
-        first = first => (thing.await, Some(first)),
-    }
-}
-
 const IID: HeaderName = HeaderName::from_static("iid");
 const ACCOUNT: HeaderName = HeaderName::from_static("accountid");
 
 /// The vendor's request for a page.
-fn request(settings: &Settings, fetch: &Fetch) -> Result<Request<Empty<Bytes>>, Error> {
-    let uri = Uri::builder()
-        .scheme(settings.url.scheme().clone())
-        .authority(settings.url.authority().clone())
-        .path_and_query(fetch.key.target())
-        .build();
+fn request(fetch: &Fetch) -> Result<Request<Empty<Bytes>>, Error> {
+    let target = PathAndQuery::try_from(fetch.key.target());
     // Every part is of an alphabet that paths and fields may hold, so neither of these fails.
     let list = &fetch.key.list;
-    let (uri, iid, account) = match (
-        uri,
+    let (target, iid, account) = match (
+        target,
         HeaderValue::from_str(list.stream()),
         HeaderValue::from_str(list.account()),
     ) {
-        (Ok(uri), Ok(iid), Ok(account)) => (uri, iid, account),
+        (Ok(target), Ok(iid), Ok(account)) => (target, iid, account),
         _ => return Err(Error::Internal),
     };
     let mut request = Request::new(Empty::new());
-    *request.uri_mut() = uri;
+    *request.uri_mut() = target.into();
     let headers = request.headers_mut();
     // Room for these, for `auth`, for `host` and for validators: a map that grows is made anew each time.
     headers.reserve(9 + fetch.forwarded.len());

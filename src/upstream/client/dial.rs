@@ -8,14 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use http::Uri;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tower::Service;
 use tower::util::ServiceExt;
 
 /// What has happened on a connection. Together it tells a kept-alive connection that died while it lay idle from one
@@ -27,7 +25,7 @@ pub(super) struct Wire {
     /// Something has been read since something was last written.
     heard: AtomicBool,
     /// HTTP/2: bytes belong to no one request, and an answer's head arrives whole or not at all.
-    multiplexed: bool,
+    pub(super) multiplexed: bool,
 }
 
 impl Wire {
@@ -45,70 +43,57 @@ impl Wire {
     }
 }
 
+/// What came of dialling instead of a connection.
+pub(super) type Error = Box<dyn StdError + Send + Sync>;
+
 /// The connection was not there in time.
 #[derive(Debug, thiserror::Error)]
 #[error("connecting took too long")]
 pub(super) struct TookTooLong;
 
-/// The connector. Each call clones it, whether it dials or not.
-#[derive(Clone, Debug)]
+/// Dials one origin.
+#[derive(Debug)]
 pub(super) struct Dial {
-    inner: Arc<HttpsConnector<HttpConnector>>,
+    inner: HttpsConnector<HttpConnector>,
+    origin: Uri,
     timeout: Duration,
 }
 
 impl Dial {
-    pub(super) fn new(inner: HttpsConnector<HttpConnector>, timeout: Duration) -> Self {
+    pub(super) fn new(
+        inner: HttpsConnector<HttpConnector>,
+        origin: Uri,
+        timeout: Duration,
+    ) -> Self {
         Self {
-            inner: Arc::new(inner),
+            inner,
+            origin,
             timeout,
         }
     }
-}
 
-impl Service<Uri> for Dial {
-    type Response = Dialled;
-    type Error = Box<dyn StdError + Send + Sync>;
-    type Future = BoxFuture<'static, Result<Dialled, Self::Error>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connector = HttpsConnector::clone(&self.inner);
-        let dialling = tokio::time::timeout(self.timeout, connector.oneshot(uri));
-        Box::pin(async move {
-            let stream = dialling.await.map_err(|_| TookTooLong)??;
-            let wire = Arc::new(Wire {
-                multiplexed: stream.connected().is_negotiated_h2(),
-                ..Wire::default()
-            });
-            let stream = TokioIo::new(stream);
-            Ok(TokioIo::new(Watched { stream, wire }))
-        })
+    /// A new connection, and what it will have been through.
+    pub(super) async fn dial(&self) -> Result<(TokioIo<Watched>, Arc<Wire>), Error> {
+        let dialling = self.inner.clone().oneshot(self.origin.clone());
+        let stream = tokio::time::timeout(self.timeout, dialling).await;
+        let stream = stream.map_err(|_| TookTooLong)??;
+        let wire = Arc::new(Wire {
+            multiplexed: stream.connected().is_negotiated_h2(),
+            ..Wire::default()
+        });
+        let watched = Watched {
+            stream: TokioIo::new(stream),
+            wire: wire.clone(),
+        };
+        Ok((TokioIo::new(watched), wire))
     }
 }
 
-/// A connection that knows what it has been through.
-pub(super) type Dialled = TokioIo<Watched>;
-
-/// Watches from above TLS, where every byte is HTTP's.
+/// A connection that knows what it has been through. It watches from above TLS, where every byte is HTTP's.
 #[derive(Debug)]
 pub(super) struct Watched {
     stream: TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>,
     wire: Arc<Wire>,
-}
-
-impl Connection for Watched {
-    fn connected(&self) -> Connected {
-        // All that is told of it goes with each answer, so no more than is asked for.
-        let connected = Connected::new().extra(self.wire.clone());
-        match self.stream.inner().connected().is_negotiated_h2() {
-            true => connected.negotiated_h2(),
-            false => connected,
-        }
-    }
 }
 
 impl AsyncRead for Watched {
