@@ -106,6 +106,7 @@ where
             return flight.clone().land(true).boxed();
         }
         // Between the caller's look-up and this one a fetch may have landed.
+        let seen = self.0.lookups.store.puts();
         let found = self.0.lookups.store.entry(&name.0, &name.1);
         if let Some(found) =
             found.filter(|found| !known.is_some_and(|known| Arc::ptr_eq(known, found)))
@@ -126,7 +127,7 @@ where
             return ready(Err(spent)).boxed();
         }
         let (asker, version) = (wanted.asker(), wanted.version());
-        let launch = self.launch(&desk, move || Some(wanted));
+        let launch = self.launch(&desk, seen, move || Some(wanted));
         let asked = book.ask(&name, asker, launch, now);
         book.knows(&name, None, version);
         drop(book);
@@ -190,7 +191,7 @@ where
         let name = (read.key.clone(), read.forwarded.clone());
         let called = desk.called(&name);
         // By then the page may be gone, and with it the wish.
-        let launch = self.launch(&desk, move || {
+        let launch = self.launch(&desk, 0, move || {
             let entry = known.upgrade()?;
             Some(Wanted::of(&read, Reason::Refresh, Some(entry)))
         });
@@ -202,10 +203,12 @@ where
         desk.pump();
     }
 
-    /// What begins a fetch once a call may go.
+    /// What begins a fetch once a call may go. `seen`: what there were of [`Store::puts`](super::store::Store::puts) when it was
+    /// last looked for what is wanted; 0: longer ago.
     fn launch(
         &self,
         desk: &Desk,
+        seen: u64,
         wanted: impl FnOnce() -> Option<Wanted> + Send + 'static,
     ) -> Launch<Flight> {
         let (this, desk) = (self.clone(), desk.clone());
@@ -219,7 +222,10 @@ where
             let span = this.0.traces.fetch(cause.as_ref(), refresh);
             // Before the look at what came, or a page that was forgotten since could land.
             let ticket = Arc::new(this.0.lookups.store.ticket(&wanted.key.list));
-            let came = this.came(&way, &wanted, wishes);
+            let came = match this.0.lookups.store.puts() == seen {
+                true => None,
+                false => this.came(&way, &wanted, wishes),
+            };
             let flight = Flight {
                 ticket,
                 landing,
@@ -379,7 +385,7 @@ where
             reason: Reason::Refresh,
             ..wanted
         };
-        let launch = self.launch(desk, move || Some(wanted));
+        let launch = self.launch(desk, 0, move || Some(wanted));
         desk.book().stays_wanted(&name, &asker, launch);
         desk.pump();
     }

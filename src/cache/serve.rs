@@ -10,7 +10,7 @@ use tower::{BoxError, Layer, Service, layer};
 
 use super::coalesce::Fetches;
 use super::policy::{self, Limits, Rules, Verdict};
-use super::store::{Entry, Store};
+use super::store::{Entry, Found, Store};
 use super::{Answer, Fetched, How, Served, Wanted};
 use crate::clock::Clock;
 use crate::contacts::{Ask, Forget, Page, Read, SharedPage};
@@ -100,8 +100,9 @@ where
                 return Soon::Later(Box::pin(forget));
             }
         };
-        let Some(entry) = self.memory.store.entry(&read.key, &read.forwarded) else {
-            return Soon::Later(Box::pin(self.clone().fetch(read, None)));
+        let entry = match self.memory.store.find(&read.key, &read.forwarded) {
+            Found::Page(entry) => entry,
+            none => return Soon::Later(Box::pin(self.clone().fetch(read, none))),
         };
         let age = entry.page.age(read.at);
         let limits = self.limits(&entry);
@@ -109,7 +110,7 @@ where
             Verdict::Serve => Ok(self.hit(&read, entry, &limits, age)),
             Verdict::ServeAndRefresh => Ok(self.hit_and_refresh(&read, entry, &limits, age)),
             Verdict::Fetch => {
-                return Soon::Later(Box::pin(self.clone().fetch(read, Some(entry))));
+                return Soon::Later(Box::pin(self.clone().fetch(read, Found::Page(entry))));
             }
             Verdict::Refuse => Err(Error::NotCached),
         };
@@ -161,8 +162,8 @@ where
 
     /// Looks for what other replicas have, and waits for a fetch where that will not do. If it fails, a page that is there by
     /// then will do, or the old one, for as long as the policy says.
-    async fn fetch(self, read: Read, mut old: Option<Arc<Entry>>) -> Result<Answer, Error> {
-        if let Some(found) = self.fetches.look(&read, old.as_ref()).await {
+    async fn fetch(self, read: Read, mut there: Found) -> Result<Answer, Error> {
+        if let Some(found) = self.fetches.look(&read, there.as_page()).await {
             let age = found.page.age(self.memory.clock.now());
             let limits = self.limits(&found);
             match policy::verdict(age, &limits, &read.directives) {
@@ -170,19 +171,17 @@ where
                 Verdict::ServeAndRefresh => {
                     return Ok(self.hit_and_refresh(&read, found, &limits, age));
                 }
-                Verdict::Fetch | Verdict::Refuse => old = Some(found),
+                Verdict::Fetch | Verdict::Refuse => there = Found::Page(found),
             }
         }
         if read.directives.only_if_cached {
             return Err(Error::NotCached);
         }
         // The second: whether it is the caller's wish alone that costs a call.
-        let (fwd, insisted) = match &old {
-            None if self.memory.store.has_others(&read.key, &read.forwarded) => {
-                ("vary-miss", false)
-            }
-            None => ("uri-miss", false),
-            Some(old) => {
+        let (fwd, insisted) = match &there {
+            Found::Others => ("vary-miss", false),
+            Found::Nothing => ("uri-miss", false),
+            Found::Page(old) => {
                 let (age, limits) = (old.page.age(self.memory.clock.now()), self.limits(old));
                 // RFC 9211 section 2.2: a page that is no longer fresh is reason enough by itself.
                 let fwd = match age < limits.fresh {
@@ -194,6 +193,7 @@ where
                 (fwd, insisted)
             }
         };
+        let old = there.page();
         let wanted = Wanted::of(&lasting(&read), Reason::Miss, old.clone());
         let fetched = self.inner.clone().oneshot(wanted).await;
         let mut fetched = fetched.map_err(Error::from_tower);

@@ -3,6 +3,7 @@
 //! A fetch takes a [`Ticket`] before it begins. A forget of its list makes the ticket worthless, so that the page,
 //! which was fetched before the forget, never comes back after it. Look-ups know nothing of this: they read moka alone.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,9 +36,40 @@ pub struct Store {
     /// Keys that moka dropped of itself and that are still on their shelves. moka tells of them in the middle of its
     /// other work, when the shelves may be locked.
     dropped: Arc<Mutex<Vec<PageKey>>>,
+    /// See [`Self::puts`].
+    puts: Arc<AtomicU64>,
 }
 
 type Shelves = HashMap<ListKey, Shelf>;
+
+/// What is in memory of a key.
+#[derive(Debug)]
+pub enum Found {
+    /// A page for the request.
+    Page(Arc<Entry>),
+    /// Pages for others.
+    Others,
+    /// No page.
+    Nothing,
+}
+
+impl Found {
+    /// The page, where there is one for the request.
+    pub fn page(self) -> Option<Arc<Entry>> {
+        match self {
+            Self::Page(entry) => Some(entry),
+            Self::Others | Self::Nothing => None,
+        }
+    }
+
+    /// The same, to be looked at.
+    pub fn as_page(&self) -> Option<&Arc<Entry>> {
+        match self {
+            Self::Page(entry) => Some(entry),
+            Self::Others | Self::Nothing => None,
+        }
+    }
+}
 
 /// Of one key. The oldest goes when another comes.
 const MOST_VARIANTS: usize = 8;
@@ -77,6 +109,7 @@ impl Store {
             clock,
             shelves: Arc::default(),
             dropped,
+            puts: Arc::default(),
         }
     }
 
@@ -94,16 +127,25 @@ impl Store {
     }
 
     /// What is in memory for a request with these fields.
-    pub fn entry(&self, key: &PageKey, sent: &Forwarded) -> Option<Arc<Entry>> {
-        let kept = self.pages.get(key)?;
+    pub fn find(&self, key: &PageKey, sent: &Forwarded) -> Found {
+        let Some(kept) = self.pages.get(key) else {
+            return Found::Nothing;
+        };
         // moka keeps the pages of a key for as long as the last of them is of use.
-        kept.for_request(sent, |entry| self.is_of_use(entry))
+        match kept.for_request(sent, |entry| self.is_of_use(entry)) {
+            Some(entry) => Found::Page(entry),
+            None => Found::Others,
+        }
     }
 
-    /// Whether there are pages of a key, none of which is for a request with these fields.
-    pub fn has_others(&self, key: &PageKey, sent: &Forwarded) -> bool {
-        // moka takes no note of this question: a page is not wanted more for it.
-        self.pages.contains_key(key) && self.entry(key, sent).is_none()
+    /// The page that is in memory for a request with these fields.
+    pub fn entry(&self, key: &PageKey, sent: &Forwarded) -> Option<Arc<Entry>> {
+        self.find(key, sent).page()
+    }
+
+    /// How many pages were put into memory so far. Where none was since a look, another look finds no more.
+    pub fn puts(&self) -> u64 {
+        self.puts.load(Relaxed)
     }
 
     fn is_of_use(&self, entry: &Entry) -> bool {
@@ -237,8 +279,9 @@ impl Ticket {
             if shelf.generation != self.generation {
                 return false;
             }
-            shelf.put(key);
-            let before = self.store.pages.get(key);
+            // What is in memory is on its shelf.
+            let new = shelf.put(key);
+            let before = if new { None } else { self.store.pages.get(key) };
             let those = before.iter().flat_map(|kept| kept.iter());
             let those = those.filter(|one| self.store.is_of_use(one));
             let is_newer =
@@ -255,6 +298,7 @@ impl Ticket {
             let mut key = key.clone();
             key.list = self.list.clone();
             self.store.pages.insert(key, kept);
+            self.store.puts.fetch_add(1, Relaxed);
         }
         // After every fetch, of which there are few, so that memory never runs ahead of max_bytes.
         self.store.tidy();

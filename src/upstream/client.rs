@@ -42,13 +42,23 @@ use crate::setting::Origin;
 /// The largest head of an answer: what hyper takes by HTTP/1.
 const LARGEST_HEAD: u32 = 408 * 1024;
 
-/// A request that wants a connection of its own, because the pool's last one was dead.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DialAnew;
+/// A request as it goes out. Its URI is its path and query: the rest of it is the client's.
+#[derive(Debug)]
+pub struct Call {
+    /// The request.
+    pub request: Request<Empty<Bytes>>,
+    /// Whether it wants a connection of its own, because the pool's last one was dead.
+    pub anew: bool,
+}
 
-/// When the request of which this is an extension of the answer went, where it had to wait for a connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Went(pub(crate) Instant);
+/// What came of a [`Call`].
+#[derive(Debug)]
+pub struct Answered {
+    /// The answer, of which the body is yet to be read.
+    pub response: Response<Incoming>,
+    /// When the request went, over a connection that was there.
+    pub went: Instant,
+}
 
 /// The connections to the vendor. Clones share them.
 #[derive(Clone, Debug)]
@@ -114,7 +124,7 @@ impl Client {
         })))
     }
 
-    /// The service that sends requests over them. A request's URI is its path and query.
+    /// The service that sends requests over them.
     pub fn service(&self, clock: Clock) -> Sending {
         Sending {
             client: self.clone(),
@@ -147,33 +157,30 @@ pub struct Sending {
     clock: Clock,
 }
 
-impl Service<Request<Empty<Bytes>>> for Sending {
-    type Response = Response<Incoming>;
+impl Service<Call> for Sending {
+    type Response = Answered;
     type Error = Error;
-    type Future = BoxFuture<'static, Result<Response<Incoming>, Error>>;
+    type Future = BoxFuture<'static, Result<Answered, Error>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Empty<Bytes>>) -> Self::Future {
+    fn call(&mut self, call: Call) -> Self::Future {
         let Self { client, clock } = self.clone();
         Box::pin(async move {
+            let Call { mut request, anew } = call;
             let Connections { pool, .. } = &*client.0;
-            let anew = request.extensions().get::<DialAnew>().is_some();
-            let (line, went) = match pool.free(anew) {
-                Some(line) => (line, None),
-                None => {
-                    let line = pool.next(anew).await.map_err(|none| meaning_of(&none))?;
-                    (line, Some(Went(clock.now())))
-                }
+            let line = match pool.free(anew) {
+                Some(line) => line,
+                None => pool.next(anew).await.map_err(|none| meaning_of(&none))?,
             };
             client.0.complete(&mut request, line.wire.multiplexed);
-            let mut answer = pool.send(line, request).await;
-            if let (Ok(answer), Some(went)) = (&mut answer, went) {
-                answer.extensions_mut().insert(went);
+            let went = clock.now();
+            match pool.send(line, request).await {
+                Ok(response) => Ok(Answered { response, went }),
+                Err((error, wire)) => Err(meaning(&error, &wire)),
             }
-            answer.map_err(|(error, wire)| meaning(&error, &wire))
         })
     }
 }

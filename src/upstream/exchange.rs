@@ -13,16 +13,15 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH, US
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Empty;
-use hyper::body::Incoming;
 use tower::util::ServiceExt;
 use tower::{Layer, Service, layer};
 use tracing::{error, info, info_span, warn};
 
 use super::allowance::Outcome;
-use super::client::{DialAnew, Went};
+use super::client::{Answered, Call};
 use super::judge::{Arrival, judged, passed};
 use super::refusal::Refusal;
-use super::sign::For;
+use super::sign::Unsigned;
 use super::whole::whole;
 use super::{Fetch, Settings};
 use crate::clock::Clock;
@@ -58,10 +57,7 @@ pub struct Exchange<S> {
 
 impl<S> Service<Fetch> for Exchange<S>
 where
-    S: Service<Request<Empty<Bytes>>, Response = Response<Incoming>, Error = Error>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<Unsigned, Response = Answered, Error = Error> + Clone + Send + 'static,
     S::Future: Send,
 {
     type Response = Page;
@@ -92,12 +88,20 @@ where
             // The vendor sends nothing ahead that would be of use to anybody.
             let ahead = settings.accept_any_body.then(|| overhear(&mut request));
             let (asked_at, began) = clock.both();
+            let unsigned = Unsigned {
+                call: Call {
+                    request,
+                    anew: fetch.redial,
+                },
+                list: fetch.key.list.clone(),
+                by: fetch.by,
+            };
+            // What was not answered may have come at any time.
             let (mut status, mut went) = (None, None);
             let answer = async {
-                let answer = inner.oneshot(request).await?;
-                status = Some(answer.status());
-                went = answer.extensions().get().map(|Went(at)| *at);
-                let (head, body) = answer.into_parts();
+                let answered = inner.oneshot(unsigned).await?;
+                let (head, body) = answered.response.into_parts();
+                (status, went) = (Some(head.status), Some(answered.went));
                 let body = whole(body, settings.max_body).await?;
                 Ok(Response::from_parts(head, body))
             };
@@ -122,8 +126,6 @@ where
                 Err(error) => Err(error),
             };
             if let Some(outcome) = spent(&page, &fetch, settings.accept_any_body) {
-                // What was not answered may have come at any time.
-                let went = status.map(|_| went.unwrap_or(asked_at));
                 let paused_for = fetch.permit.ended(outcome, went);
                 if let Err(Error::UpstreamRefused { retry_after, .. }) = &mut page {
                     *retry_after = paused_for;
@@ -216,11 +218,6 @@ fn request(fetch: &Fetch) -> Result<Request<Empty<Bytes>>, Error> {
         let (tag, modified) = known.validators();
         headers.extend(tag.map(|tag| (IF_NONE_MATCH, tag.clone())));
         headers.extend(modified.map(|date| (IF_MODIFIED_SINCE, date.clone())));
-    }
-    let extensions = request.extensions_mut();
-    extensions.insert(For(list.clone(), fetch.by));
-    if fetch.redial {
-        extensions.insert(DialAnew);
     }
     Ok(request)
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
-use http::{HeaderName, Request};
+use http::HeaderName;
 use tower::util::ServiceExt;
 use tower::{Layer, Service, layer};
 
+use super::client::Call;
 use super::credentials::{By, Credentials};
 use crate::clock::Clock;
 use crate::contacts::ListKey;
@@ -42,15 +43,21 @@ pub struct Sign<S> {
     inner: S,
 }
 
-/// The app a call is made for and which of its secrets, beside the request that is sent.
-#[derive(Clone, Debug)]
-pub(crate) struct For(pub(crate) ListKey, pub(crate) By);
+/// A call that has no token yet.
+#[derive(Debug)]
+pub struct Unsigned {
+    /// The call.
+    pub call: Call,
+    /// The list it is about, and so the app that it is made for.
+    pub list: ListKey,
+    /// Which of the app's secrets speaks for it.
+    pub by: By,
+}
 
-impl<S, B> Service<Request<B>> for Sign<S>
+impl<S> Service<Unsigned> for Sign<S>
 where
-    S: Service<Request<B>, Error = Error> + Clone + Send + 'static,
+    S: Service<Call, Error = Error> + Clone + Send + 'static,
     S::Future: Send,
-    B: Send + 'static,
 {
     type Response = S::Response;
     type Error = Error;
@@ -60,24 +67,23 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, unsigned: Unsigned) -> Self::Future {
+        let Unsigned { mut call, list, by } = unsigned;
+        let credential = self.credentials.find(list.stream());
         let Self {
-            credentials,
             clock,
             metrics,
             inner,
+            ..
         } = self.clone();
         Box::pin(async move {
-            let app = request.extensions().get::<For>();
-            let (credential, by) = app
-                .and_then(|For(list, by)| Some((credentials.find(list.stream())?, *by)))
-                .ok_or(Error::StreamUnknown)?;
+            let credential = credential.ok_or(Error::StreamUnknown)?;
             let token = credential.token(by, &clock).await?;
             if token.fresh {
                 metrics.tokens_minted(credential.algorithm().name());
             }
-            request.headers_mut().insert(AUTH, token.value);
-            inner.oneshot(request).await
+            call.request.headers_mut().insert(AUTH, token.value);
+            inner.oneshot(call).await
         })
     }
 }

@@ -43,18 +43,19 @@ impl Shelf {
         self.fetches > 0 || !matches!(self.parts, Parts::None)
     }
 
-    /// A page is put onto the list's shelf, if it is not there.
-    pub(super) fn put(&mut self, key: &PageKey) {
+    /// A page is put onto the list's shelf. Tells whether it was not there.
+    pub(super) fn put(&mut self, key: &PageKey) -> bool {
         let part = Part::of(key);
-        self.parts = match std::mem::take(&mut self.parts) {
-            Parts::None => Parts::One(part),
-            Parts::One(one) if one == part => Parts::One(one),
-            Parts::One(one) => Parts::Many(Box::new([one, part].into_iter().collect())),
-            Parts::Many(mut many) => {
-                many.insert(part);
-                Parts::Many(many)
+        match &mut self.parts {
+            Parts::None => self.parts = Parts::One(part),
+            Parts::One(one) if *one == part => return false,
+            Parts::One(one) => {
+                let both = [one.clone(), part];
+                self.parts = Parts::Many(Box::new(both.into_iter().collect()));
             }
-        };
+            Parts::Many(many) => return many.insert(part),
+        }
+        true
     }
 
     /// A page is taken off it, if it is there.

@@ -131,7 +131,7 @@ impl Bench {
     /// A fetch of what a caller waits for begins with another replica's, which has a minute for it.
     pub(super) fn is_elsewhere(&self, wanted: Wanted) -> Flight {
         let go = Go::Elsewhere(self.now() + Duration::from_secs(60));
-        let launch = self.fetches.launch(&self.desk(), move || Some(wanted));
+        let launch = self.fetches.launch(&self.desk(), 0, move || Some(wanted));
         launch(go, 0, Wishes::default()).unwrap()
     }
 

@@ -13,16 +13,24 @@ impl Limit {
         if from <= before {
             return;
         }
-        // One that was out for longer than a window has left the log.
-        let sent = place.and_then(|place| self.log.remove(place));
-        let sent = Sent {
-            at: from,
-            call: Some(call),
-            name: sent.and_then(|sent| sent.name),
-            guess: None,
-        };
-        let place = self.log.partition_point(|other| other.at <= from);
-        self.log.insert(place, sent);
+        let behind = self.log.partition_point(|other| other.at <= from);
+        match place {
+            Some(place) => {
+                let sent = &mut self.log[place];
+                (sent.at, sent.guess) = (from, None);
+                (place + 1..behind).for_each(|n| self.log.swap(n - 1, n));
+            }
+            // One that was out for longer than a window has left the log.
+            None => {
+                let sent = Sent {
+                    at: from,
+                    call: Some(call),
+                    name: None,
+                    guess: None,
+                };
+                self.log.insert(behind, sent);
+            }
+        }
         if let Some(place) = self.hour.iter().rposition(|at| *at == before) {
             self.hour.remove(place);
             let place = self.hour.partition_point(|at| *at <= from);
@@ -32,7 +40,11 @@ impl Limit {
 
     /// Where a call stands in the log.
     pub(super) fn place_of(&self, call: Call) -> Option<usize> {
-        self.log.iter().rposition(|sent| sent.call == Some(call))
+        // Not before it went: whatever is known better of when it counts from is later.
+        let from = self.log.partition_point(|sent| sent.at < call.at);
+        let behind = self.log.range(from..);
+        let place = behind.into_iter().position(|sent| sent.call == Some(call));
+        place.map(|place| from + place)
     }
 }
 
