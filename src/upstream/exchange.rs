@@ -8,12 +8,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use http::header::{ACCEPT, ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH, USER_AGENT};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Empty;
-use tower::util::ServiceExt;
 use tower::{Layer, Service, layer};
 use tracing::{error, info, info_span, warn};
 
@@ -64,42 +63,43 @@ where
     type Error = Error;
     type Future = BoxFuture<'static, Result<Page, Error>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(Ok(()))
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, fetch: Fetch) -> Self::Future {
-        let Self {
-            settings,
-            clock,
-            metrics,
-            inner,
-        } = self.clone();
+        let mut request = match request(&fetch) {
+            Ok(request) => request,
+            Err(error) => return Box::pin(ready(Err(error))),
+        };
+        let (settings, clock, metrics) = (
+            self.settings.clone(),
+            self.clock.clone(),
+            self.metrics.clone(),
+        );
+        let mut trace = match settings.propagate_trace || traces::is_followed() {
+            true => traces::child(|| describe(&settings, &fetch)),
+            false => Span::default(),
+        };
+        if let Some(trail) = trace.trail().filter(|_| settings.propagate_trace) {
+            trail.propagate(request.headers_mut());
+        }
+        // The vendor sends nothing ahead that would be of use to anybody.
+        let ahead = settings.accept_any_body.then(|| overhear(&mut request));
+        let (asked_at, began) = clock.both();
+        let answered = self.inner.call(Unsigned {
+            call: Call {
+                request,
+                anew: fetch.redial,
+            },
+            list: fetch.key.list.clone(),
+            by: fetch.by,
+        });
         Box::pin(async move {
-            let mut request = request(&fetch)?;
-            let describe = || describe(&settings, &fetch);
-            let mut trace = match settings.propagate_trace || traces::is_followed() {
-                true => traces::child(describe),
-                false => Span::default(),
-            };
-            if let Some(trail) = trace.trail().filter(|_| settings.propagate_trace) {
-                trail.propagate(request.headers_mut());
-            }
-            // The vendor sends nothing ahead that would be of use to anybody.
-            let ahead = settings.accept_any_body.then(|| overhear(&mut request));
-            let (asked_at, began) = clock.both();
-            let unsigned = Unsigned {
-                call: Call {
-                    request,
-                    anew: fetch.redial,
-                },
-                list: fetch.key.list.clone(),
-                by: fetch.by,
-            };
             // What was not answered may have come at any time.
             let (mut status, mut went) = (None, None);
             let answer = async {
-                let answered = inner.oneshot(unsigned).await?;
+                let answered = answered.await?;
                 let (head, body) = answered.response.into_parts();
                 (status, went) = (Some(head.status), Some(answered.went));
                 let body = whole(body, settings.max_body).await?;
@@ -136,7 +136,7 @@ where
             }
             // Somebody may have joined who is followed.
             if trace.is_none() {
-                trace = traces::child_since(began, describe);
+                trace = traces::child_since(began, || describe(&settings, &fetch));
             }
             metrics.upstream_call(fetch.reason(), status, outcome(&page), took);
             conclude(&trace, status, &page);

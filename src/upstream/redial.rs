@@ -35,14 +35,15 @@ where
     type Error = Error;
     type Future = BoxFuture<'static, Result<Page, Error>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(Ok(()))
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, fetch: Fetch) -> Self::Future {
-        let mut inner = self.inner.clone();
+        let first = self.inner.call(fetch.clone());
+        let inner = self.inner.clone();
         Box::pin(async move {
-            let page = inner.ready().await?.call(fetch.clone()).await;
+            let page = first.await;
             if fetch.redial || !matches!(page, Err(Error::ConnectionLost)) {
                 return page;
             }

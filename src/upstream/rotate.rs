@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use tower::util::ServiceExt;
 use tower::{Layer, Service, layer};
 use tracing::warn;
@@ -46,25 +46,21 @@ where
     type Error = Error;
     type Future = BoxFuture<'static, Result<Page, Error>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(Ok(()))
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut fetch: Fetch) -> Self::Future {
-        let Self {
-            credentials,
-            clock,
-            mut inner,
-        } = self.clone();
+        let Some(credential) = self.credentials.find(fetch.key.list.stream()) else {
+            return Box::pin(ready(Err(Error::StreamUnknown)));
+        };
+        let now = self.clock.now();
+        fetch.by = credential.first(now);
+        fetch.spare = credential.has_spare(fetch.by, now);
+        let first = self.inner.call(fetch.clone());
+        let (clock, inner) = (self.clock.clone(), self.inner.clone());
         Box::pin(async move {
-            let list = fetch.key.list.clone();
-            let credential = credentials
-                .find(list.stream())
-                .ok_or(Error::StreamUnknown)?;
-            let now = clock.now();
-            fetch.by = credential.first(now);
-            fetch.spare = credential.has_spare(fetch.by, now);
-            let page = inner.ready().await?.call(fetch.clone()).await;
+            let page = first.await;
             if page.is_ok() {
                 credential.taken();
             }
@@ -79,6 +75,7 @@ where
                 credential.refused(fetch.by);
                 return page;
             };
+            let list = fetch.key.list.clone();
             let second = Fetch {
                 by,
                 spare: false,

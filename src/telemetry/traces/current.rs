@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use futures_util::FutureExt as _;
 use opentelemetry::trace::{FutureExt, TraceContextExt};
 use opentelemetry::{Context, Value};
 
@@ -85,12 +86,13 @@ impl Span {
     {
         let context = self.trail().map(|Trail(context)| context.clone());
         let mut span = Unfinished(self);
-        async move {
-            // It ends here, not when somebody gets round to dropping the future.
-            let done = work.with_context(context.unwrap_or_default()).await;
-            drop(std::mem::take(&mut span.0));
-            done
-        }
+        // Not in an async block, which would have room for the work twice: before it begins, and while it is awaited.
+        work.with_context(context.unwrap_or_default())
+            .map(move |done| {
+                // It ends here, not when somebody gets round to dropping the future.
+                drop(std::mem::take(&mut span.0));
+                done
+            })
     }
 }
 
