@@ -6,16 +6,17 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{AGE, CACHE_CONTROL, EXPIRES};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
 
 /// The fields of a page, none of which is one that each answer has of its own.
 #[derive(Clone)]
 pub struct Fields {
     shape: Arc<Shape>,
-    /// In the order of their places in the shape.
-    values: Box<[HeaderValue]>,
+    /// In the order of their places in the shape. Most pages have a `Date` and an `ETag`.
+    values: SmallVec<[HeaderValue; 2]>,
 }
 
 /// What answers have in common.
@@ -145,12 +146,21 @@ impl Fields {
 
 impl From<HeaderMap> for Fields {
     fn from(fields: HeaderMap) -> Self {
-        Self::of(&fields, &COMMON)
+        Self::of(&fields, Bytes::new(), &COMMON).0
     }
 }
 
 impl Fields {
-    fn of(fields: &HeaderMap, shapes: &Shapes) -> Self {
+    /// Bytes of texts that most pages have.
+    pub const TEXTS: usize = 96;
+
+    /// The fields of a page with this body, which has their texts behind it if it has room for them: one piece of memory for
+    /// all of a page.
+    pub fn with_body(fields: &HeaderMap, body: Bytes) -> (Self, Bytes) {
+        Self::of(fields, body, &COMMON)
+    }
+
+    fn of(fields: &HeaderMap, body: Bytes, shapes: &Shapes) -> (Self, Bytes) {
         // Without a text it says nothing either.
         let mut control = fields.get_all(CACHE_CONTROL).iter();
         let silent = control.all(HeaderValue::is_empty) && !fields.contains_key(EXPIRES);
@@ -165,10 +175,9 @@ impl Fields {
             }
             its.push((name, common));
         }
-        Self {
-            shape: shapes.of(silent, &its),
-            values: packed(&values),
-        }
+        let (values, body) = packed(&values, body);
+        let shape = shapes.of(silent, &its);
+        (Self { shape, values }, body)
     }
 }
 
@@ -178,16 +187,26 @@ fn common(value: &HeaderValue) -> &'static str {
     usual.unwrap_or_default()
 }
 
-/// Copies that are one piece of memory. As they came they are parts of what was read off a connection, all of which stays
-/// for as long as they do.
-fn packed(values: &[&HeaderValue]) -> Box<[HeaderValue]> {
-    let texts: Vec<_> = values.iter().map(|value| value.as_bytes()).collect();
-    let mut text = Bytes::from(texts.concat());
+/// Copies that are one piece of memory, if it can be that of the body. As they came they are parts of what was read off a
+/// connection, all of which stays for as long as they do.
+fn packed(values: &[&HeaderValue], body: Bytes) -> (SmallVec<[HeaderValue; 2]>, Bytes) {
+    let length = values.iter().map(|value| value.len()).sum();
+    let (mut piece, apart) = match body.try_into_mut() {
+        Ok(body) if body.capacity() - body.len() >= length => (body, None),
+        Ok(body) => (BytesMut::with_capacity(length), Some(body.freeze())),
+        Err(body) => (BytesMut::with_capacity(length), Some(body)),
+    };
+    let end = piece.len();
+    for value in values {
+        piece.extend_from_slice(value.as_bytes());
+    }
+    let mut text = piece.freeze();
+    let body = text.split_to(end);
     let copy = |value: &&HeaderValue| {
         let copy = HeaderValue::from_maybe_shared(text.split_to(value.len()));
         copy.unwrap_or_else(|_| HeaderValue::clone(value))
     };
-    values.iter().map(copy).collect()
+    (values.iter().map(copy).collect(), apart.unwrap_or(body))
 }
 
 impl PartialEq for Fields {
@@ -336,6 +355,31 @@ mod tests {
     }
 
     #[test]
+    fn their_texts_lie_behind_the_body_where_that_has_room_for_them() {
+        let fields = map(&[("etag", "\"1\""), ("date", "now")]);
+        let with_room = |room| {
+            let mut body = Vec::with_capacity(4 + room);
+            body.extend_from_slice(b"body");
+            Fields::with_body(&fields, body.into())
+        };
+        for (room, one_piece) in [(0_usize, false), (5, false), (6, true), (96, true)] {
+            let (page, body) = with_room(room);
+            assert_eq!(
+                (&body[..], &page.to_map()),
+                (&b"body"[..], &fields),
+                "{room}"
+            );
+            let behind = body.as_ptr_range().end;
+            let tag = page.get(ETAG).unwrap().as_bytes().as_ptr();
+            assert_eq!(tag == behind, one_piece, "{room}");
+        }
+        // Somebody else has it, too.
+        let shared = Bytes::from(b"body".to_vec());
+        let (page, body) = Fields::with_body(&fields, shared.clone());
+        assert_eq!((&body, &page.to_map()), (&shared, &fields));
+    }
+
+    #[test]
     fn what_each_answer_has_of_its_own_is_not_the_pages() {
         let page = map(&[("age", "1"), ("x-request-id", "a"), ("cache-status", "b")]);
         let page = Fields::from(page);
@@ -355,7 +399,7 @@ mod tests {
             let mut fields = map(&[("etag", tag)]);
             let name = HeaderName::try_from(format!("x-{n}")).unwrap();
             fields.insert(name, HeaderValue::from_static("1"));
-            Fields::of(&fields, &shapes)
+            Fields::of(&fields, Bytes::new(), &shapes).0
         };
         let kinds: Vec<_> = (0..Shapes::MOST).map(|n| page(n, "a")).collect();
         let again = page(7, "b");

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 
 use super::refusal::{LONGEST, Refusal, refusal};
 use crate::contacts::control::delta_seconds;
-use crate::contacts::{Page, SharedPage, http_date, opaque};
+use crate::contacts::{Fields, Page, SharedPage, http_date, opaque};
 use crate::error::Error;
 
 /// From here on an answer is read beside the runtime.
@@ -171,9 +171,10 @@ fn page(answer: Response<Bytes>, any_body: bool, at: Arrival) -> Page {
     if tagged_here {
         headers.insert(ETAG, etag(&body));
     }
+    let (fields, body) = Fields::with_body(&headers, body);
     Page {
         status: head.status,
-        fields: headers.into(),
+        fields,
         body,
         received_at: at.received_at,
         date,

@@ -1,4 +1,4 @@
-//! Reads a body whole, into memory that is its own and that it fills.
+//! Reads a body whole, into memory that is its own, with room for the texts of its page's fields and no more.
 //!
 //! What comes off a connection is parts of what was read at once, and all of that stays for as long as any part of it
 //! does. So bodies are copied as they come. Large ones go where a page goes back to the system with the body: allocators
@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::Body;
 use memmap2::MmapMut;
 
+use crate::contacts::Fields;
 use crate::error::Error;
 
 /// From here on a body is large.
@@ -52,7 +53,7 @@ impl Room {
             Some(Ok(map)) => Self::Own { map, filled: 0 },
             // Whether there is memory for what was said shows when it comes: to ask for all of it would end the program.
             Some(Err(_)) => Self::Heap(Vec::new()),
-            None => Self::Heap(Vec::with_capacity(length)),
+            None => Self::Heap(Vec::with_capacity(length + Fields::TEXTS)),
         }
     }
 
@@ -85,7 +86,10 @@ impl Room {
                 }
                 Err(_) => bytes.into_boxed_slice().into(),
             },
-            Self::Heap(bytes) => bytes.into_boxed_slice().into(),
+            Self::Heap(mut bytes) => {
+                bytes.shrink_to(bytes.len() + Fields::TEXTS);
+                bytes.into()
+            }
         }
     }
 }
