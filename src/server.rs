@@ -42,6 +42,7 @@ mod http;
 mod inherited;
 mod live;
 mod patience;
+mod piece;
 mod tls;
 mod wire;
 

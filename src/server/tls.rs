@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
+use super::piece;
 use crate::edge::certificates::Certificates;
 use crate::edge::peer::Peer;
 use crate::secret::Print;
@@ -140,7 +141,11 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        either!(self, poll_write_vectored(cx, bufs))
+        match &mut *self {
+            Self::Clear(stream) => piece::poll_write(stream, cx, bufs),
+            // Here they are copied as they are made private.
+            Self::Private(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

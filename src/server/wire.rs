@@ -1,7 +1,6 @@
 //! Hides what is done with a caller's bytes beside passing them: they are noted as they come and go, the first ones tell
 //! which version of HTTP is spoken, and a 1xx goes before a response.
 
-use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -18,15 +17,6 @@ use super::connection::Sides;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// More than a head has, in most cases, so that it is read at once.
 const FIRST: usize = 4096;
-
-/// Up to here header and body are copied into one piece, so that the kernel need not write two. With 50 contacts, 8 KB and as many as
-/// the vendor gives, that takes 2.5 % off a hit.
-const SHORT: usize = 16 * 1024;
-
-thread_local! {
-    /// A thread's, so that connections need no room of their own.
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(SHORT));
-}
 
 /// A connection's bytes.
 #[derive(Debug)]
@@ -144,14 +134,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         let this = &mut *self;
         ready!(this.front.poll(cx, &this.sides, &mut this.stream))?;
         this.sides.progress.writes();
-        let written = match bufs.iter().map(|buf| buf.len()).sum::<usize>() {
-            0..=SHORT if bufs.len() > 1 => SCRATCH.with_borrow_mut(|piece| {
-                piece.clear();
-                bufs.iter().for_each(|buf| piece.extend_from_slice(buf));
-                Pin::new(&mut this.stream).poll_write(cx, piece)
-            }),
-            _ => Pin::new(&mut this.stream).poll_write_vectored(cx, bufs),
-        };
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
         self.wrote(&written);
         written
     }
