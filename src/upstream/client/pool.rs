@@ -237,13 +237,14 @@ impl Lines {
 
     fn put(&mut self, mut line: Line) {
         line.rested = false;
-        if line.shared().is_some() {
-            let those = self
-                .waiting
-                .drain(..)
-                .zip(std::iter::from_fn(|| line.shared()));
-            those.for_each(|(gives, shared)| drop(gives.send(shared)));
-            self.shared = Some(line);
+        if let Sender::Http2(_) = line.sender {
+            // One is enough. Others were dialled before it was there.
+            if !self.shared.as_ref().is_some_and(Line::is_open) {
+                let shares = std::iter::from_fn(|| line.shared());
+                let those = self.waiting.drain(..).zip(shares);
+                those.for_each(|(gives, shared)| drop(gives.send(shared)));
+                self.shared = Some(line);
+            }
             return;
         }
         while let Some(gives) = self.waiting.pop_front() {
@@ -342,9 +343,14 @@ mod tests {
         let Sender::Http2(mut sender) = one.shared().unwrap().sender else {
             panic!("it is of HTTP/2");
         };
+        let wire = one.wire.clone();
         lines.put(one);
         assert!(waiting.iter_mut().all(|given| given.try_recv().is_ok()));
-        assert!(lines.free().is_some() && lines.free().is_some());
+        let (another, _far) = line(true).await;
+        lines.put(another);
+        for _ in 0..2 {
+            assert!(Arc::ptr_eq(&lines.free().unwrap().wire, &wire));
+        }
         drop(far);
         while sender.ready().await.is_ok() {
             tokio::task::yield_now().await;
