@@ -133,7 +133,10 @@ impl Store {
         };
         // moka keeps the pages of a key for as long as the last of them is of use.
         match kept.for_request(sent, |entry| self.is_of_use(entry)) {
-            Some(entry) => Found::Page(entry),
+            Some(entry) => {
+                entry.prefetch();
+                Found::Page(entry)
+            }
             None => Found::Others,
         }
     }

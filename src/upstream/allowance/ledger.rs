@@ -111,7 +111,7 @@ impl Debt {
     }
 
     /// What is owed, in milliseconds.
-    pub(super) fn owed(&self) -> u64 {
+    pub fn owed(&self) -> u64 {
         self.cell().load(Relaxed) >> BITS
     }
 
