@@ -17,7 +17,7 @@ from .vendor import path
 MIN, WIDTH, ROW = 0.004, 1000, 17
 # Whose frames say what is done; those of others are what it is done with, or by.
 TELLING = re.compile(r"^<?(dyn )?(contacts_gateway|tower|hyper|http|httparse|moka|uuid|prometheus|aws_lc)[:_]")
-CALLS = {"__GI___writev": "writev", "__libc_recv": "recv", "__libc_send": "send", "epoll_wait": "epoll_wait", "malloc": "malloc", "cfree": "free"}
+CALLS = {"__GI___writev": "writev", "__libc_recv": "recv", "__libc_send": "send", "__send": "send", "epoll_wait": "epoll_wait", "malloc": "malloc", "cfree": "free"}
 
 
 def flame(stage, report):
