@@ -42,9 +42,9 @@ impl Limit {
     pub(super) fn place_of(&self, call: Call) -> Option<usize> {
         // Not before it went: whatever is known better of when it counts from is later.
         let from = self.log.partition_point(|sent| sent.at < call.at);
-        let behind = self.log.range(from..);
-        let place = behind.into_iter().position(|sent| sent.call == Some(call));
-        place.map(|place| from + place)
+        let mut behind = self.log.range(from..);
+        let place = behind.position(|sent| sent.call == Some(call))?;
+        Some(from + place)
     }
 }
 
