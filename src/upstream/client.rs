@@ -318,3 +318,24 @@ fn causes<'a>(
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_vendors_host_is_named_without_its_usual_port() {
+        for (url, named) in [
+            ("https://kore.example", "kore.example"),
+            ("https://kore.example:443", "kore.example"),
+            ("https://kore.example:8443", "kore.example:8443"),
+            ("http://kore.example:443", "kore.example:443"),
+            ("http://[::1]:80", "[::1]"),
+            ("http://[::1]:8080", "[::1]:8080"),
+        ] {
+            let origin = url.parse().unwrap();
+            assert_eq!(host(&origin), named, "{url}");
+            assert_eq!(uri(&origin).to_string(), format!("{url}/"));
+        }
+    }
+}
