@@ -21,9 +21,30 @@ impl Origin {
         &self.scheme
     }
 
-    /// Host, and port where one is written: what `Host` and `:authority` say.
+    /// Host, and port where one is written: what `:authority` says.
     pub fn authority(&self) -> &Authority {
         &self.authority
+    }
+
+    /// The port, written or not.
+    pub fn port(&self) -> u16 {
+        self.authority.port_u16().unwrap_or(self.usual_port())
+    }
+
+    /// What `Host` says (RFC 9110 section 7.2): as written, but for a port that is the usual one.
+    pub fn host_field(&self) -> &str {
+        match self.port() == self.usual_port() {
+            true => self.host(),
+            false => self.authority.as_str(),
+        }
+    }
+
+    fn usual_port(&self) -> u16 {
+        if self.scheme == Scheme::HTTPS {
+            443
+        } else {
+            80
+        }
     }
 
     /// The host alone; an IPv6 address keeps its brackets.
@@ -158,6 +179,21 @@ mod tests {
             let origin: Origin = text.parse().unwrap();
             assert_eq!(origin.to_string(), want);
             assert_eq!(origin.host(), host);
+        }
+    }
+
+    #[test]
+    fn a_usual_port_is_known_unwritten_and_left_out_of_the_host_field() {
+        for (url, port, field) in [
+            ("https://kore.example", 443, "kore.example"),
+            ("https://kore.example:443", 443, "kore.example"),
+            ("https://kore.example:8443", 8443, "kore.example:8443"),
+            ("http://kore.example:443", 443, "kore.example:443"),
+            ("http://[::1]:80", 80, "[::1]"),
+            ("http://[::1]:8080", 8080, "[::1]:8080"),
+        ] {
+            let origin: Origin = url.parse().unwrap();
+            assert_eq!((origin.port(), origin.host_field()), (port, field), "{url}");
         }
     }
 

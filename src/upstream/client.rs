@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use h2::Reason;
 use http::header::HOST;
-use http::uri::{self, PathAndQuery, Scheme};
+use http::uri::{self, PathAndQuery};
 use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::Empty;
 use hyper::body::Incoming;
@@ -118,7 +118,9 @@ impl Client {
         let dial = Dial::new(tls, origin.clone(), settings.connect_timeout);
         Ok(Self(Arc::new(Connections {
             pool: Arc::new(Pool::new(dial, http2)),
-            host: host(&settings.url),
+            // An authority is of an alphabet that fields may hold.
+            host: HeaderValue::from_str(settings.url.host_field())
+                .map_err(|error| format!("upstream.url: {error}"))?,
             origin,
             made_of,
         })))
@@ -171,10 +173,7 @@ impl Service<Call> for Sending {
         Box::pin(async move {
             let Call { mut request, anew } = call;
             let Connections { pool, .. } = &*client.0;
-            let line = match pool.free(anew) {
-                Some(line) => line,
-                None => pool.next(anew).await.map_err(|none| meaning_of(&none))?,
-            };
+            let line = pool.line(anew).await.map_err(|none| meaning_of(&none))?;
             client.0.complete(&mut request, line.wire.multiplexed);
             let went = clock.now();
             match pool.send(line, request).await {
@@ -206,21 +205,6 @@ fn uri(origin: &Origin) -> Uri {
     parts.authority = Some(origin.authority().clone());
     parts.path_and_query = Some(PathAndQuery::from_static("/"));
     Uri::from_parts(parts).unwrap_or_default()
-}
-
-/// `Host`: RFC 9110 section 7.2. A port that is the usual one is left out.
-fn host(origin: &Origin) -> HeaderValue {
-    let usual = if *origin.scheme() == Scheme::HTTPS {
-        443
-    } else {
-        80
-    };
-    let host = match origin.authority().port_u16() {
-        Some(port) if port != usual => origin.authority().as_str(),
-        _ => origin.host(),
-    };
-    // An authority is of an alphabet that fields may hold.
-    HeaderValue::from_str(host).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// The system's roots, and those of `ca_file` beside them.
@@ -288,17 +272,20 @@ fn meaning(error: &hyper::Error, wire: &Wire) -> Error {
         return Error::UpstreamGarbled("it is not HTTP, or its head is too large".into());
     }
     let reset = h2.filter(|e| e.is_reset() && e.is_remote());
-    match () {
-        // RFC 9113 section 8.7: nothing has been done for it.
-        () if reset.and_then(h2::Error::reason) == Some(Reason::REFUSED_STREAM) => {
-            Error::ConnectionLost
-        }
+    // RFC 9113 section 8.7: nothing has been done for it.
+    if reset.and_then(h2::Error::reason) == Some(Reason::REFUSED_STREAM) {
+        Error::ConnectionLost
+    } else if reset.is_some() {
         // The connection lives, and the vendor may have begun on the request.
-        () if reset.is_some() => Error::UpstreamFailed("it reset the request".into()),
-        () if wire.heard() => Error::UpstreamGarbled("it was cut off".into()),
-        () if wire.was_kept_alive() => Error::ConnectionLost,
-        () if error.is_timeout() => Error::UpstreamTimedOut,
-        () => Error::UpstreamFailed("it closed the connection without an answer".into()),
+        Error::UpstreamFailed("it reset the request".into())
+    } else if wire.heard() {
+        Error::UpstreamGarbled("it was cut off".into())
+    } else if wire.was_kept_alive() {
+        Error::ConnectionLost
+    } else if error.is_timeout() {
+        Error::UpstreamTimedOut
+    } else {
+        Error::UpstreamFailed("it closed the connection without an answer".into())
     }
 }
 
@@ -317,25 +304,4 @@ fn causes<'a>(
             None => e.source(),
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_vendors_host_is_named_without_its_usual_port() {
-        for (url, named) in [
-            ("https://kore.example", "kore.example"),
-            ("https://kore.example:443", "kore.example"),
-            ("https://kore.example:8443", "kore.example:8443"),
-            ("http://kore.example:443", "kore.example:443"),
-            ("http://[::1]:80", "[::1]"),
-            ("http://[::1]:8080", "[::1]:8080"),
-        ] {
-            let origin = url.parse().unwrap();
-            assert_eq!(host(&origin), named, "{url}");
-            assert_eq!(uri(&origin).to_string(), format!("{url}/"));
-        }
-    }
 }

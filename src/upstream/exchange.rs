@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, ready};
 use http::header::{ACCEPT, ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH, USER_AGENT};
-use http::uri::{PathAndQuery, Scheme};
+use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Empty;
 use tower::{Layer, Service, layer};
@@ -149,17 +149,12 @@ where
 /// The call's span, with what OpenTelemetry's conventions ask for. No path and no query: they hold ids.
 fn describe(settings: &Settings, fetch: &Fetch) -> tracing::Span {
     let url = &settings.url;
-    let usual = if *url.scheme() == Scheme::HTTPS {
-        443
-    } else {
-        80
-    };
     info_span!(
         "GET",
         otel.kind = "client",
         http.request.method = "GET",
         server.address = url.host(),
-        server.port = i64::from(url.authority().port_u16().unwrap_or(usual)),
+        server.port = i64::from(url.port()),
         http.request.resend_count = fetch.redial.then_some(1_i64),
     )
 }

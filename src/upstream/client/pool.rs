@@ -75,22 +75,17 @@ impl Pool {
         }
     }
 
-    /// One that can be had at once, unless it is to be a new one.
-    pub(super) fn free(&self, anew: bool) -> Option<Line> {
-        if anew { None } else { self.lines().free() }
-    }
-
-    /// One that is dialled, or unless it is to be a new one, another that comes before that is there.
-    pub(super) async fn next(self: &Arc<Self>, anew: bool) -> Result<Line, NoLine> {
-        let pool = self.clone();
-        let mut dialled = Box::pin(async move { pool.dialled().await });
+    /// One that is free, or comes first: one that is dialled, or another. `anew`: it is to be a new one.
+    pub(super) async fn line(self: &Arc<Self>, anew: bool) -> Result<Line, NoLine> {
         if anew {
-            return dialled.await;
+            return self.dialled().await;
         }
         let mut given = match self.lines().wait() {
             Ok(line) => return Ok(line),
             Err(given) => given,
         };
+        let pool = self.clone();
+        let mut dialled = Box::pin(async move { pool.dialled().await });
         tokio::select! {
             biased;
             Ok(line) = &mut given => {
