@@ -48,9 +48,17 @@ impl Moody {
 }
 
 async fn serve(stream: TcpStream, tls: TlsAcceptor, seen: Arc<AtomicUsize>, mood: Mood) {
+    let address = stream.local_addr().unwrap().to_string();
     let stream = tls.accept(stream).await.unwrap();
     let mut connection = h2::server::handshake(stream).await.unwrap();
-    while let Some(Ok((_, mut respond))) = connection.accept().await {
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        // RFC 9113 section 8.3.1: the path is not all that is said.
+        let uri = request.uri();
+        let authority = uri.authority().map(|authority| authority.as_str());
+        assert_eq!(
+            (uri.scheme_str(), authority),
+            (Some("https"), Some(&*address))
+        );
         let number = 1 + seen.fetch_add(1, Relaxed);
         if let Some(reason) = mood(number) {
             respond.send_reset(reason);
