@@ -15,10 +15,10 @@ use crate::upstream::allowance::Debt;
 /// process: 900. Of that, in bytes as glibc's malloc would hand them out:
 ///
 /// - 420 are moka's: the key, the places in the order of use and in the wheel of times, and what holds these together;
-/// - 224 are the [`Entry`], and 8 its debt;
+/// - 216 are the [`Entry`], without the values that are in it, and 8 its debt;
 /// - 110 is the list's shelf on average, with one page on it;
-/// - 64 count who has the body and the texts of the fields;
-/// - the rest is lost where texts are rounded up, and between pieces of memory.
+/// - 32 count who has the body and the texts behind it;
+/// - the rest is lost where these are rounded up, and between pieces of memory.
 const OVERHEAD: usize = 900;
 
 /// A page, and what may be done with it.
@@ -78,7 +78,8 @@ impl Entry {
     }
 
     /// Asks memory at once for all that an answer is made of. Among a million pages the processor's caches hold none of it, and
-    /// what is counted, as clones are, is waited for one after the other.
+    /// what is counted, as clones are, is waited for one after the other: a hit there takes 2.7 µs more than one among thousands,
+    /// not 3.3.
     pub(super) fn prefetch(&self) {
         let body = &self.page.body;
         let ends = (body.first().copied(), body.last().copied());
