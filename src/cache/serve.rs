@@ -100,7 +100,7 @@ where
                 return Soon::Later(Box::pin(forget));
             }
         };
-        let entry = match self.memory.store.find(&read.key, &read.forwarded) {
+        let entry = match self.memory.store.find(&read.key, &read.forwarded, read.at) {
             Found::Page(entry) => entry,
             none => return Soon::Later(Box::pin(self.clone().fetch(read, none))),
         };

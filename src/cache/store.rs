@@ -19,23 +19,29 @@ use crate::contacts::{Forget, Forwarded, ListKey, Page, PageKey};
 use crate::telemetry::metrics::Metrics;
 
 mod entry;
+mod run;
 mod shelf;
 
 pub use entry::Entry;
 
-use entry::Kept;
+use run::{Kept, Place, Run, RunKey};
 use shelf::Shelf;
 
 /// The pages in memory. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pages: Cache<PageKey, Kept, foldhash::quality::RandomState>,
+    runs: Cache<RunKey, Run, foldhash::quality::RandomState>,
     settings: Arc<ArcSwap<Settings>>,
     clock: Clock,
+    metrics: Arc<Metrics>,
     shelves: Arc<Mutex<Shelves>>,
-    /// Keys that moka dropped of itself and that are still on their shelves. moka tells of them in the middle of its
+    /// Runs that moka dropped of itself and that are still on their shelves. moka tells of them in the middle of its
     /// other work, when the shelves may be locked.
-    dropped: Arc<Mutex<Vec<PageKey>>>,
+    dropped: Arc<Mutex<Vec<Arc<RunKey>>>>,
+    /// How many pages there are.
+    entries: Arc<AtomicU64>,
+    /// Bytes.
+    most_of_a_run: u64,
     /// See [`Self::puts`].
     puts: Arc<AtomicU64>,
 }
@@ -73,6 +79,9 @@ impl Found {
 
 /// Of one key. The oldest goes when another comes.
 const MOST_VARIANTS: usize = 8;
+/// A run has no more of the memory than one part of so many, unless one page does.
+const RUNS_AT_LEAST: u64 = 4;
+const A_CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// The right to store what a fetch brings, until its list is forgotten.
 #[derive(Debug)]
@@ -85,30 +94,37 @@ pub struct Ticket {
 impl Store {
     /// An empty store that holds `max_bytes` of whole entries.
     pub fn new(settings: &Settings, metrics: Arc<Metrics>, clock: Clock) -> Self {
-        let settings = Arc::new(ArcSwap::from_pointee(settings.clone()));
-        let dropped = Arc::<Mutex<Vec<PageKey>>>::default();
-        let drops = Arc::clone(&dropped);
-        let pages = Cache::builder()
-            .max_capacity(settings.load().max_bytes)
-            .weigher(|key, kept: &Kept| u32::try_from(kept.weight(key)).unwrap_or(u32::MAX))
-            .expire_after(KeepFor(settings.clone()))
-            .eviction_listener(move |key: Arc<PageKey>, _, cause| {
+        let dropped = Arc::<Mutex<Vec<_>>>::default();
+        let entries = Arc::<AtomicU64>::default();
+        let (drops, held, told) = (dropped.clone(), entries.clone(), metrics.clone());
+        let runs = Cache::builder()
+            .max_capacity(settings.max_bytes)
+            .weigher(|key: &RunKey, run: &Run| {
+                u32::try_from(key.size() as u64 + run.size()).unwrap_or(u32::MAX)
+            })
+            .expire_after(UntilTheLast)
+            .eviction_listener(move |key, run: Run, cause| {
+                let pages = run.len() as u64;
+                held.fetch_sub(pages, Relaxed);
                 let cause = match cause {
                     RemovalCause::Size => "size",
                     RemovalCause::Expired => "expired",
-                    RemovalCause::Explicit => return metrics.evicted("explicit"),
+                    RemovalCause::Explicit => return told.evicted("explicit", pages),
                     RemovalCause::Replaced => return,
                 };
-                metrics.evicted(cause);
-                locked(&drops).push(PageKey::clone(&key));
+                told.evicted(cause, pages);
+                locked(&drops).push(key);
             })
             .build_with_hasher(foldhash::quality::RandomState::default());
         Self {
-            pages,
-            settings,
+            runs,
+            settings: Arc::new(ArcSwap::from_pointee(settings.clone())),
             clock,
+            metrics,
             shelves: Arc::default(),
             dropped,
+            entries,
+            most_of_a_run: settings.max_bytes / RUNS_AT_LEAST,
             puts: Arc::default(),
         }
     }
@@ -116,34 +132,43 @@ impl Store {
     /// From now on keeps pages for as long as these settings say, those that are there too. Their memory stays as it was.
     pub fn keep_by(&self, settings: &Settings) {
         self.settings.store(Arc::new(settings.clone()));
-        for key in self.pages.iter().map(|(key, _)| key).collect::<Vec<_>>() {
+        for key in self.runs.iter().map(|(key, _)| key).collect::<Vec<_>>() {
             // Under the lock, or a page could come back that was replaced or forgotten meanwhile.
             let _shelves = locked(&self.shelves);
-            if let Some(kept) = self.pages.get(&*key) {
-                self.pages.insert(PageKey::clone(&key), kept);
+            if let Some(run) = self.runs.get(&key.place()) {
+                let run = Run::of(run.to_vec(), |entry| self.end(entry));
+                self.insert(RunKey::clone(&key), run);
             }
         }
         self.tidy();
     }
 
-    /// What is in memory for a request with these fields.
-    pub fn find(&self, key: &PageKey, sent: &Forwarded) -> Found {
-        let Some(kept) = self.pages.get(key) else {
+    /// What is in memory for a request with these fields, at this moment.
+    pub fn find(&self, key: &PageKey, sent: &Forwarded, now: Instant) -> Found {
+        let place = Place::of(key);
+        let Some(run) = self.runs.get(&place) else {
             return Found::Nothing;
         };
-        // moka keeps the pages of a key for as long as the last of them is of use.
-        match kept.for_request(sent, |entry| self.is_of_use(entry)) {
+        // Of several it is one that is still of use: a newer one, which may be for more requests, does not hide an older one for
+        // longer than it lasts itself.
+        let whole = run.is_whole(now);
+        let mut those = run.at(place.nth).filter(|one| whole || now < self.end(one));
+        let others = match those.clone().next() {
+            Some(_) => Found::Others,
+            None => Found::Nothing,
+        };
+        match those.find(|one| one.selection.admits(sent)) {
             Some(entry) => {
                 entry.prefetch();
-                Found::Page(entry)
+                Found::Page(entry.clone())
             }
-            None => Found::Others,
+            None => others,
         }
     }
 
     /// The page that is in memory for a request with these fields.
     pub fn entry(&self, key: &PageKey, sent: &Forwarded) -> Option<Arc<Entry>> {
-        self.find(key, sent).page()
+        self.find(key, sent, self.clock.now()).page()
     }
 
     /// How many pages were put into memory so far. Where none was since a look, another look finds no more.
@@ -151,8 +176,17 @@ impl Store {
         self.puts.load(Relaxed)
     }
 
-    fn is_of_use(&self, entry: &Entry) -> bool {
-        !left(entry, &self.settings.load(), self.clock.now()).is_zero()
+    /// The outer bound of an entry's life, so that contacts are not kept without need. How old a page may be for whom is the
+    /// policy's matter.
+    fn end(&self, entry: &Entry) -> Instant {
+        let Page {
+            received_at,
+            initial_age,
+            ..
+        } = entry.page;
+        let kept_for = entry.terms.limits(&self.settings.load()).kept;
+        let left = kept_for.saturating_sub(initial_age).min(A_CENTURY);
+        received_at + left
     }
 
     /// The page of this version, while it is of use, and for how much longer.
@@ -163,8 +197,8 @@ impl Store {
         version: u64,
         now: Instant,
     ) -> Option<(Page, Duration)> {
-        let entry = self.entry(key, sent)?;
-        let left = left(&entry, &self.settings.load(), now);
+        let entry = self.find(key, sent, now).page()?;
+        let left = self.end(&entry).saturating_duration_since(now);
         (entry.version() == version && left.as_millis() > 0).then(|| (entry.page.clone(), left))
     }
 
@@ -172,8 +206,9 @@ impl Store {
     pub fn set_right(&self, by: i64) {
         // Under the lock, or a page could be compared in between.
         let _shelves = locked(&self.shelves);
-        let pages = self.pages.iter();
-        pages.for_each(|(_, kept)| kept.iter().for_each(|entry| entry.set_right(by)));
+        let set_right = |kept: &Kept| kept.entry.set_right(by);
+        let runs = self.runs.iter();
+        runs.for_each(|(_, run)| run.iter().for_each(set_right));
     }
 
     /// To be taken before a fetch begins.
@@ -195,6 +230,7 @@ impl Store {
     /// pages there were.
     pub fn forget(&self, what: &Forget) -> u64 {
         let mut forgotten = 0;
+        let now = self.clock.now();
         {
             let mut shelves = locked(&self.shelves);
             let lists = match what.one_list() {
@@ -211,11 +247,13 @@ impl Store {
                 };
                 shelf.generation = shelf.generation.wrapping_add(1);
                 // Under the lock, or a fetch that begins after this forget could lose its page to it.
-                for key in shelf.clear(&list) {
+                for key in shelf.clear() {
                     // Looked for first: what is past its time is no longer there for anybody, but moka would still
                     // hand it out as removed.
-                    forgotten += self.pages.get(&key).map_or(0, |kept| kept.len());
-                    self.pages.invalidate(&key);
+                    let run = self.runs.get(&key.place());
+                    let of_use = |kept: &&Kept| now < self.end(&kept.entry);
+                    forgotten += run.map_or(0, |run| run.iter().filter(of_use).count());
+                    self.runs.invalidate(&key.place());
                 }
                 if !shelf.is_needed() {
                     shelves.remove(&list);
@@ -237,12 +275,12 @@ impl Store {
     /// How many pages there are, and what they weigh in bytes.
     pub fn holds(&self) -> (u64, u64) {
         self.tidy();
-        (self.pages.entry_count(), self.pages.weighted_size())
+        (self.entries.load(Relaxed), self.runs.weighted_size())
     }
 
     /// Does moka's bookkeeping, and takes off the shelves what moka dropped.
     fn tidy(&self) {
-        self.pages.run_pending_tasks();
+        self.runs.run_pending_tasks();
         let dropped = std::mem::take(&mut *locked(&self.dropped));
         if dropped.is_empty() {
             return;
@@ -250,9 +288,55 @@ impl Store {
         let mut shelves = locked(&self.shelves);
         for key in dropped {
             // It may have come back since. Nothing comes back while the shelves are locked.
-            if !self.pages.contains_key(&key) {
+            if !self.runs.contains_key(&key.place()) {
                 unlist(&mut shelves, &key);
             }
+        }
+    }
+
+    fn insert(&self, key: RunKey, run: Run) {
+        self.entries.fetch_add(run.len() as u64, Relaxed);
+        self.runs.insert(key, run);
+    }
+
+    /// A run with one more page; of those of its place the ones stay that `stays` says. Nothing is asked of the others, unless one
+    /// of them may be past its time: the processor would have to wait for each.
+    fn with(
+        &self,
+        run: Option<&Run>,
+        nth: u8,
+        entry: Arc<Entry>,
+        stays: impl Fn(&Entry) -> bool,
+    ) -> Run {
+        let now = self.clock.now();
+        let end = self.end(&entry);
+        let whole = run.filter(|run| run.is_whole(now));
+        let new = Kept::new(nth, entry);
+        let (mut bytes, mut variants) = (new.bytes(), 1);
+        let (mut expired, mut crowded) = (0, 0);
+        let mut pages = Vec::with_capacity(1 + run.map_or(0, |run| run.len()));
+        pages.push(new);
+        for kept in run.into_iter().flat_map(|run| run.iter()) {
+            if kept.nth == nth {
+                variants += 1;
+                if variants > MOST_VARIANTS || !stays(&kept.entry) {
+                    continue;
+                }
+            }
+            bytes += kept.bytes();
+            if whole.is_none() && now >= self.end(&kept.entry) {
+                expired += 1;
+            } else if bytes > self.most_of_a_run {
+                crowded += 1;
+            } else {
+                pages.push(kept.clone());
+            }
+        }
+        self.metrics.evicted("expired", expired);
+        self.metrics.evicted("size", crowded);
+        match whole {
+            Some(run) => run.with(pages, end),
+            None => Run::of(pages, |entry| self.end(entry)),
         }
     }
 }
@@ -274,48 +358,64 @@ impl Ticket {
         sent: &Forwarded,
         old: Option<&Arc<Entry>>,
     ) -> bool {
+        let store = &self.store;
+        let end = store.end(&entry);
         {
-            let mut shelves = locked(&self.store.shelves);
+            let mut shelves = locked(&store.shelves);
             let Some(shelf) = shelves.get_mut(&self.list) else {
                 return false;
             };
             if shelf.generation != self.generation {
                 return false;
             }
+            let place = Place::of(key);
+            let run_key = place.run(&self.list);
             // What is in memory is on its shelf.
-            let new = shelf.put(key);
-            let before = if new { None } else { self.store.pages.get(key) };
-            let those = before.iter().flat_map(|kept| kept.iter());
-            let those = those.filter(|one| self.store.is_of_use(one));
-            let is_newer =
-                |one: &Arc<Entry>| one.selection.admits(sent) && one.version() > entry.version();
-            if those.clone().any(is_newer) {
+            let new = shelf.put(&run_key);
+            let run = if new { None } else { store.runs.get(&place) };
+            let is_newer = |one: &Arc<Entry>| {
+                one.version() > entry.version()
+                    && one.selection.admits(sent)
+                    && store.clock.now() < store.end(one)
+            };
+            if run.iter().any(|run| run.at(place.nth).any(is_newer)) {
                 return true;
             }
-            let others = those.filter(|other| {
-                let replaced = old.is_some_and(|old| Arc::ptr_eq(old, other));
+            let stays = |other: &Entry| {
+                let replaced = old.is_some_and(|old| std::ptr::eq(&**old, other));
                 !replaced && !other.selection.admits(sent)
-            });
-            let kept = std::iter::once(entry).chain(others.cloned());
-            let kept = kept.take(MOST_VARIANTS).collect();
-            let mut key = key.clone();
-            key.list = self.list.clone();
-            self.store.pages.insert(key, kept);
-            self.store.puts.fetch_add(1, Relaxed);
+            };
+            let run = store.with(run.as_ref(), place.nth, entry, stays);
+            store.insert(run_key, run);
+            store.puts.fetch_add(1, Relaxed);
         }
         // After every fetch, of which there are few, so that memory never runs ahead of max_bytes.
-        self.store.tidy();
-        self.store.pages.contains_key(key)
+        store.tidy();
+        store.clock.now() < end && store.runs.contains_key(&Place::of(key))
     }
 
     /// Drops what a fetch with this ticket showed to be no longer what the vendor says. What is there of a list that
     /// was forgotten meanwhile is from a later fetch.
     pub fn discard(&self, key: &PageKey) {
-        let mut shelves = locked(&self.store.shelves);
+        let store = &self.store;
+        let mut shelves = locked(&store.shelves);
         let shelf = shelves.get(&self.list);
-        if shelf.is_some_and(|shelf| shelf.generation == self.generation) {
-            unlist(&mut shelves, key);
-            self.store.pages.invalidate(key);
+        if shelf.is_none_or(|shelf| shelf.generation != self.generation) {
+            return;
+        }
+        let place = Place::of(key);
+        let run_key = place.run(&self.list);
+        let run = store.runs.get(&place);
+        let run = run.as_deref().unwrap_or_default();
+        let others = run.iter().filter(|kept| kept.nth != place.nth);
+        let others: Vec<_> = others.cloned().collect();
+        if others.is_empty() {
+            unlist(&mut shelves, &run_key);
+            store.runs.invalidate(&place);
+        } else {
+            let gone = run.len() - others.len();
+            store.metrics.evicted("explicit", gone as u64);
+            store.insert(run_key, Run::of(others, |entry| store.end(entry)));
         }
     }
 }
@@ -332,44 +432,31 @@ impl Drop for Ticket {
     }
 }
 
-fn unlist(shelves: &mut Shelves, key: &PageKey) {
-    if let Some(shelf) = shelves.get_mut(&key.list) {
-        shelf.take(key);
+fn unlist(shelves: &mut Shelves, run: &RunKey) {
+    if let Some(shelf) = shelves.get_mut(run.list()) {
+        shelf.take(run);
         if !shelf.is_needed() {
-            shelves.remove(&key.list);
+            shelves.remove(run.list());
         }
     }
 }
 
-/// The outer bound of an entry's life, so that contacts are not kept without need. How old a page may be for whom is the
-/// policy's matter.
-struct KeepFor(Arc<ArcSwap<Settings>>);
+/// A run is kept for as long as the last of its pages is of use.
+struct UntilTheLast;
 
-impl KeepFor {
-    fn longest(&self, kept: &Kept, now: Instant) -> Option<Duration> {
-        let settings = self.0.load();
-        kept.iter().map(|entry| left(entry, &settings, now)).max()
-    }
-}
-
-fn left(entry: &Entry, settings: &Settings, now: Instant) -> Duration {
-    let kept_for = entry.terms.limits(settings).kept;
-    kept_for.saturating_sub(entry.page.age(now))
-}
-
-impl Expiry<PageKey, Kept> for KeepFor {
-    fn expire_after_create(&self, _: &PageKey, kept: &Kept, now: Instant) -> Option<Duration> {
-        self.longest(kept, now)
+impl Expiry<RunKey, Run> for UntilTheLast {
+    fn expire_after_create(&self, _: &RunKey, run: &Run, now: Instant) -> Option<Duration> {
+        Some(run.lasts(now))
     }
 
     fn expire_after_update(
         &self,
-        _: &PageKey,
-        kept: &Kept,
+        _: &RunKey,
+        run: &Run,
         now: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        self.longest(kept, now)
+        Some(run.lasts(now))
     }
 }
 

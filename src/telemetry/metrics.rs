@@ -221,9 +221,12 @@ impl Metrics {
         self.all.served_age.observe(age.as_secs_f64());
     }
 
-    /// An entry was dropped.
-    pub fn evicted(&self, cause: &'static str) {
-        self.all.cache_evictions.with_label_values(&[cause]).inc();
+    /// So many entries were dropped.
+    pub fn evicted(&self, cause: &'static str, entries: u64) {
+        if entries > 0 {
+            let evictions = &self.all.cache_evictions;
+            evictions.with_label_values(&[cause]).inc_by(entries);
+        }
     }
 
     /// The vendor was called.

@@ -1,14 +1,11 @@
 //! A page as it is kept, with what may be done with it: one piece of memory, and the fewest that it needs beside it.
 
 use std::hint::black_box;
-use std::ops::Deref;
-use std::slice;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::cache::policy::{self, Rules, Terms};
 use crate::cache::vary::Selection;
-use crate::contacts::{Forwarded, Page, PageKey};
+use crate::contacts::{Forwarded, Page};
 use crate::upstream::allowance::Debt;
 
 /// What one entry costs beyond its texts, its values and its body. Measured, as what thousands of empty pages add to a
@@ -86,7 +83,8 @@ impl Entry {
         black_box((self.debt.owed(), body.is_unique(), ends));
     }
 
-    fn size(&self) -> usize {
+    /// Memory that it takes.
+    pub(super) fn size(&self) -> usize {
         OVERHEAD + self.page.fields.size() + self.page.body.len() + self.selection.size()
     }
 }
@@ -115,58 +113,5 @@ impl AsRef<Page> for Entry {
 impl AsRef<Debt> for Entry {
     fn as_ref(&self) -> &Debt {
         &self.debt
-    }
-}
-
-/// The pages of one key: more than one where the vendor's answers vary by what callers send.
-#[derive(Clone, Debug)]
-pub(super) enum Kept {
-    One(Arc<Entry>),
-    Several(Arc<[Arc<Entry>]>),
-}
-
-impl Kept {
-    /// The one for a request with these fields. Of several it is one that is still of use: a newer one, which may be for
-    /// more requests, does not hide an older one for longer than it lasts itself.
-    pub(super) fn for_request(
-        self,
-        sent: &Forwarded,
-        is_of_use: impl Fn(&Entry) -> bool,
-    ) -> Option<Arc<Entry>> {
-        let admits = |entry: &Arc<Entry>| entry.selection.admits(sent);
-        match self {
-            Self::One(entry) => Some(entry).filter(admits),
-            Self::Several(entries) => {
-                let mut those = entries.iter();
-                those.find(|one| is_of_use(one) && admits(one)).cloned()
-            }
-        }
-    }
-
-    /// Memory that they take.
-    pub(super) fn weight(&self, key: &PageKey) -> usize {
-        let key = key.list.as_str().len() + key.extra.as_ref().map_or(0, |extra| extra.len());
-        self.iter().map(|entry| key + entry.size()).sum()
-    }
-}
-
-impl Deref for Kept {
-    type Target = [Arc<Entry>];
-
-    fn deref(&self) -> &Self::Target {
-        match self {
-            Self::One(entry) => slice::from_ref(entry),
-            Self::Several(entries) => entries,
-        }
-    }
-}
-
-impl FromIterator<Arc<Entry>> for Kept {
-    fn from_iter<I: IntoIterator<Item = Arc<Entry>>>(entries: I) -> Self {
-        let entries: Arc<[_]> = entries.into_iter().collect();
-        match &*entries {
-            [one] => Self::One(one.clone()),
-            _ => Self::Several(entries),
-        }
     }
 }

@@ -9,10 +9,20 @@ use super::*;
 use crate::upstream::allowance::Debt;
 
 impl Store {
-    /// Drops a page as moka does of itself, for want of room.
+    /// Drops a page and those of its run as moka does of itself, for want of room.
     pub(in super::super) fn evict(&self, key: &PageKey) {
-        self.pages.invalidate(key);
-        locked(&self.dropped).push(key.clone());
+        let run = Place::of(key).run(&key.list);
+        self.runs.invalidate(&run.place());
+        locked(&self.dropped).push(Arc::new(run));
+    }
+
+    /// The pages of a key.
+    fn all_of(&self, key: &PageKey) -> Vec<Arc<Entry>> {
+        let place = Place::of(key);
+        let run = self.runs.get(&place);
+        run.iter()
+            .flat_map(|run| run.at(place.nth).cloned())
+            .collect()
     }
 }
 
@@ -61,15 +71,19 @@ const TENANTS: [&str; 2] = ["blue", "red"];
 const STREAMS: [&str; 2] = ["st-1", "st-2"];
 const LISTS: [&str; 2] = ["cl-1", "cl-2"];
 const ACCOUNTS: [&str; 2] = ["a", "b"];
-/// Two pages of each list of each account of each stream.
-const KEYS: usize = 16;
+/// Two pages of each of two runs of each list of each account of each stream.
+const KEYS: usize = 32;
 
 fn nth(key: usize) -> PageKey {
     let mut nth = test_pages::key(LISTS[key & 1]);
     let (stream, account) = (STREAMS[key >> 1 & 1], ACCOUNTS[key >> 2 & 1]);
     nth.list = ListKey::new(stream, LISTS[key & 1], account).unwrap();
-    nth.skip = (key >> 3 & 1) as u64;
+    nth.skip = [0, 50, 1_000, 1_050][key >> 3];
     nth
+}
+
+fn run_of(key: &PageKey) -> RunKey {
+    Place::of(key).run(&key.list)
 }
 
 fn for_tenant(tenant: usize) -> Forwarded {
@@ -228,7 +242,8 @@ impl Both {
             }),
             Step::Evict { key } => {
                 self.store.evict(&nth(key));
-                self.pages.remove(&nth(key));
+                let run = run_of(&nth(key));
+                self.pages.retain(|key, _| run_of(key) != run);
             }
             // There is no such ticket.
             Step::Return { .. } | Step::Store { .. } | Step::Discard { .. } => {}
@@ -236,7 +251,7 @@ impl Both {
         self.agree();
     }
 
-    /// One of the two pages of the ticket's list.
+    /// One of the pages of the ticket's list.
     fn of(&self, ticket: &Ticket, key: usize) -> PageKey {
         PageKey {
             list: ticket.list.clone(),
@@ -280,20 +295,18 @@ impl Both {
             gone: what.gone,
         };
         kept.insert(0, held);
-        // moka drops what is past its time of itself, but only with all of its key.
-        let lasting = kept.iter().any(|held| !held.gone);
         if self.roomy {
-            assert_eq!(stored, lasting);
-        }
-        if !stored {
-            kept.clear();
+            assert_eq!(stored, !what.gone);
         }
     }
 
     fn forget(&mut self, what: &Forget) {
         let mut held = 0;
         for key in (0..KEYS).map(nth).filter(|key| what.means(&key.list)) {
-            held += self.store.pages.get(&key).map_or(0, |kept| kept.len()) as u64;
+            let all = self.store.all_of(&key);
+            let now = self.store.clock.now();
+            let of_use = all.iter().filter(|entry| now < self.store.end(entry));
+            held += of_use.count() as u64;
             self.pages.remove(&key);
         }
         for out in &mut self.tickets {
@@ -305,31 +318,31 @@ impl Both {
     /// That the store holds what the model does, and no more than `max_bytes` of it; and that the shelves are right.
     fn agree(&mut self) {
         let (entries, bytes) = self.store.holds();
-        assert!(bytes <= self.store.pages.policy().max_capacity().unwrap());
+        assert!(bytes <= self.store.runs.policy().max_capacity().unwrap());
         for out in &self.tickets {
             assert_eq!(out.ticket.is_good(), out.good);
         }
         let mut present = 0;
-        let mut shelved: HashMap<ListKey, HashSet<PageKey>> = HashMap::default();
+        let mut shelved: HashMap<ListKey, HashSet<RunKey>> = HashMap::default();
         for key in (0..KEYS).map(nth) {
             let found = |tenant| {
                 let entry = self.store.entry(&key, &for_tenant(tenant))?;
                 Some(String::from_utf8(entry.page.body.to_vec()).unwrap())
             };
-            let found = [found(0), found(1)];
             let kept = self.pages.get(&key).map_or(&[][..], Vec::as_slice);
-            let held = |tenant| {
+            for tenant in 0..2 {
                 let mut held = kept.iter().filter(|held| !held.gone);
                 let held = held.find(|held| held.tenant.is_none_or(|whose| whose == tenant));
-                held.map(|held| held.text.clone())
-            };
-            if self.store.pages.contains_key(&key) {
-                assert_eq!(found, [held(0), held(1)], "{key:?}");
-                present += 1;
-                shelved.entry(key.list.clone()).or_default().insert(key);
-            } else {
-                assert!(!self.roomy || kept.is_empty(), "{key:?} is lost");
-                self.pages.remove(&key);
+                let held = held.map(|held| held.text.clone());
+                match found(tenant) {
+                    None => assert!(!self.roomy || held.is_none(), "{key:?} is lost"),
+                    found => assert_eq!(found, held, "{key:?}"),
+                }
+            }
+            present += self.store.all_of(&key).len() as u64;
+            if self.store.runs.contains_key(&Place::of(&key)) {
+                let runs = shelved.entry(key.list.clone()).or_default();
+                runs.insert(run_of(&key));
             }
         }
         assert!(entries >= present);
@@ -341,10 +354,10 @@ impl Both {
             assert!(shelf.is_needed(), "{list:?}");
             assert_eq!(shelf.fetches, fetches.remove(list).unwrap_or_default());
             let there = shelved.remove(list).unwrap_or_default();
-            let shelf = shelf.pages(list);
+            let shelf = shelf.runs();
             assert!(there.is_subset(&shelf), "{list:?}");
             // moka lets up to a second pass before it drops what is past its time.
-            let known = |key: &PageKey| there.contains(key) || entries > present;
+            let known = |run: &RunKey| there.contains(run) || entries > present;
             assert!(shelf.iter().all(known), "{list:?}");
         }
         assert!(

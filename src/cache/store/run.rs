@@ -1,0 +1,216 @@
+//! Pages that follow one another in a list, kept as one: a run.
+//!
+//! Hides where in its run a page is. What moka and the shelves know of something takes six hundred bytes and more; a run of
+//! sixteen pages shares them, and among a million pages there is less of it than the processor's caches hold. So pages that
+//! are next to one another stay and go together, as they are mostly read.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::num::NonZeroU64;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use equivalent::Equivalent;
+
+use super::entry::Entry;
+use crate::contacts::{ListKey, PageKey};
+
+/// Pages of a run. With further ones for other callers' fields there may be more.
+const LENGTH: u64 = 16;
+/// Contacts of a page, where its caller names no limit.
+const USUAL: u64 = 50;
+
+/// What one run costs beyond its pages and the texts of its key.
+const OVERHEAD: u64 = 650;
+
+/// What identifies a run: the key of its first page.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct RunKey(PageKey);
+
+impl RunKey {
+    pub(super) fn list(&self) -> &ListKey {
+        &self.0.list
+    }
+
+    /// Where its first page is, and with it the run.
+    pub(super) fn place(&self) -> Place<'_> {
+        Place {
+            key: &self.0,
+            first: self.0.skip,
+            nth: 0,
+        }
+    }
+
+    /// How many bytes its texts take.
+    pub(super) fn size(&self) -> usize {
+        self.0.list.as_str().len() + self.0.extra.as_ref().map_or(0, |extra| extra.len())
+    }
+}
+
+impl Hash for RunKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.place().hash(state);
+    }
+}
+
+impl fmt::Debug for RunKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where a page is kept: in which run, and where in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    key: &'a PageKey,
+    /// Contacts that the run's first page passes over.
+    first: u64,
+    /// Among the pages of the run.
+    pub(super) nth: u8,
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn of(key: &'a PageKey) -> Self {
+        let width = key.limit.map_or(USUAL, NonZeroU64::get);
+        let nth = key.skip / width % LENGTH;
+        Self {
+            key,
+            first: key.skip - nth * width,
+            nth: nth as u8,
+        }
+    }
+
+    /// The key of the run, for a page of this list: the same, which others may have too.
+    pub(super) fn run(self, list: &ListKey) -> RunKey {
+        let PageKey {
+            list: _,
+            api,
+            skip: _,
+            limit,
+            extra,
+        } = self.key;
+        RunKey(PageKey {
+            list: list.clone(),
+            api: *api,
+            skip: self.first,
+            limit: *limit,
+            extra: extra.clone(),
+        })
+    }
+}
+
+/// Of the run alone, so that a page's run is found without a key being made for it.
+impl Hash for Place<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let PageKey {
+            list,
+            api,
+            skip: _,
+            limit,
+            extra,
+        } = self.key;
+        (list, api, self.first, limit, extra).hash(state);
+    }
+}
+
+impl Equivalent<RunKey> for Place<'_> {
+    fn equivalent(&self, RunKey(other): &RunKey) -> bool {
+        let PageKey {
+            list,
+            api,
+            skip,
+            limit,
+            extra,
+        } = self.key;
+        let _ = skip;
+        self.first == other.skip
+            && (api, limit, list, extra) == (&other.api, &other.limit, &other.list, &other.extra)
+    }
+}
+
+/// The pages of a run that are in memory, the one that came last first. It never changes: another one takes its place.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    pages: Arc<[Kept]>,
+    /// No page of it is past its time before.
+    soonest: Option<Instant>,
+    /// All are from then on.
+    latest: Option<Instant>,
+}
+
+/// A page of a run.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) entry: Arc<Entry>,
+    /// Memory that it takes: not asked of the page, which the processor would have to wait for.
+    bytes: u32,
+    /// Which.
+    pub(super) nth: u8,
+}
+
+impl Kept {
+    pub(super) fn new(nth: u8, entry: Arc<Entry>) -> Self {
+        Self {
+            bytes: u32::try_from(entry.size()).unwrap_or(u32::MAX),
+            entry,
+            nth,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.into()
+    }
+}
+
+impl Run {
+    /// A run of these pages. `end` says from when on a page is past its time.
+    pub(super) fn of(pages: Vec<Kept>, end: impl Fn(&Entry) -> Instant) -> Self {
+        let ends = || pages.iter().map(|kept| end(&kept.entry));
+        let (soonest, latest) = (ends().min(), ends().max());
+        Self {
+            soonest,
+            latest,
+            pages: pages.into(),
+        }
+    }
+
+    /// These pages, all of this run but for one, which is past its time from `end` on.
+    pub(super) fn with(&self, pages: Vec<Kept>, end: Instant) -> Self {
+        Self {
+            pages: pages.into(),
+            soonest: self.soonest.min(Some(end)),
+            latest: self.latest.max(Some(end)),
+        }
+    }
+
+    /// Those of one place in it.
+    pub(super) fn at(&self, nth: u8) -> impl Iterator<Item = &Arc<Entry>> + Clone {
+        let those = self.pages.iter().filter(move |kept| kept.nth == nth);
+        those.map(|kept| &kept.entry)
+    }
+
+    /// Whether none of it may be past its time yet.
+    pub(super) fn is_whole(&self, now: Instant) -> bool {
+        self.soonest.is_some_and(|soonest| now < soonest)
+    }
+
+    /// For how much longer there is something of use in it.
+    pub(super) fn lasts(&self, now: Instant) -> Duration {
+        let latest = self.latest.unwrap_or(now);
+        latest.saturating_duration_since(now)
+    }
+
+    /// Memory that they take.
+    pub(super) fn size(&self) -> u64 {
+        OVERHEAD + self.iter().map(Kept::bytes).sum::<u64>()
+    }
+}
+
+impl Deref for Run {
+    type Target = [Kept];
+
+    fn deref(&self) -> &[Kept] {
+        &self.pages
+    }
+}
