@@ -10,6 +10,7 @@
 //! at the gateway. Of an upstream of another kind nothing of this is known, so there the section is obeyed, as is all
 //! else that the RFC leaves to contracts.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http::header::{CACHE_CONTROL, EXPIRES, LAST_MODIFIED};
@@ -17,7 +18,7 @@ use http::{HeaderName, StatusCode};
 
 use super::Settings;
 use crate::contacts::control::{Directives, cache_control, delta_seconds};
-use crate::contacts::{Page, http_date};
+use crate::contacts::{Page, http_date, unix_seconds};
 
 /// What the cache goes by beside the answers themselves.
 #[derive(Clone, Debug)]
@@ -77,12 +78,11 @@ pub struct Terms {
     /// A no to the request.
     negative: bool,
     /// Nothing: the settings'.
-    fresh: Option<Duration>,
+    fresh: Seconds,
     /// It is of no use without a fetch once it is not fresh.
     strict: bool,
-    /// In seconds, to be small, like the next.
-    while_revalidate: Option<u32>,
-    if_error: Option<u32>,
+    while_revalidate: Seconds,
+    if_error: Seconds,
     /// The vendor can tell by it whether the page still holds.
     validators: bool,
 }
@@ -107,10 +107,10 @@ impl Terms {
         let failed = page.status.is_server_error().then_some(Duration::ZERO);
         let terms = |fresh| Self {
             negative: false,
-            fresh,
+            fresh: Seconds::of(fresh),
             strict: told.no_cache || told.must_revalidate,
-            while_revalidate: told.while_revalidate.or(failed).map(in_seconds),
-            if_error: told.if_error.map(in_seconds),
+            while_revalidate: Seconds::of(told.while_revalidate.or(failed)),
+            if_error: Seconds::of(told.if_error),
             validators: tag.is_some() || modified.is_some(),
         };
         // The vendor's no to a request is remembered for a short while, and then forgotten.
@@ -148,9 +148,8 @@ impl Terms {
         } = settings;
         if self.negative {
             // Not for longer than the vendor says.
-            let age = self
-                .fresh
-                .map_or(negative_for, |fresh| fresh.min(negative_for));
+            let age = self.fresh.get();
+            let age = age.map_or(negative_for, |fresh| fresh.min(negative_for));
             return Limits {
                 fresh: age,
                 usable: age,
@@ -158,13 +157,13 @@ impl Terms {
                 kept: age,
             };
         }
-        let fresh = self.fresh.unwrap_or(fresh_for);
-        let after_fresh = |seconds: u32| fresh + Duration::from_secs(seconds.into());
+        let fresh = self.fresh.get().unwrap_or(fresh_for);
+        let after_fresh = |more: Duration| fresh + more;
         let (usable, if_error) = if self.strict {
             (fresh, fresh)
         } else {
-            let if_error = self.if_error.map_or(stale_if_error, after_fresh);
-            let usable = match self.while_revalidate {
+            let if_error = self.if_error.get().map_or(stale_if_error, after_fresh);
+            let usable = match self.while_revalidate.get() {
                 Some(more) => after_fresh(more),
                 // Who says how old a page may be where a fetch fails does not want it older where none is waited for.
                 None => usable_for.min(if_error).max(fresh),
@@ -184,9 +183,21 @@ impl Terms {
     }
 }
 
-/// [`delta_seconds`] are so few.
-fn in_seconds(more: Duration) -> u32 {
-    u32::try_from(more.as_secs()).unwrap_or(u32::MAX)
+/// Whole seconds that an answer tells, if it does: a quarter of what an `Option<Duration>` takes. A billion are enough, see
+/// [`delta_seconds`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seconds(Option<NonZeroU32>);
+
+impl Seconds {
+    fn of(told: Option<Duration>) -> Self {
+        let seconds = |told: Duration| u32::try_from(told.as_secs()).unwrap_or(u32::MAX);
+        Self(told.map(|told| NonZeroU32::MIN.saturating_add(seconds(told))))
+    }
+
+    fn get(self) -> Option<Duration> {
+        let seconds = self.0?.get() - 1;
+        Some(Duration::from_secs(seconds.into()))
+    }
 }
 
 /// What an answer says about itself.
@@ -243,17 +254,18 @@ impl Told {
 fn expires(page: &Page) -> Option<Duration> {
     let mut lines = page.fields.get_all(EXPIRES);
     let (first, second) = (lines.next()?, lines.next());
-    let date = first.to_str().ok().and_then(http_date);
+    let date = str::from_utf8(first).ok().and_then(http_date);
     let left = date
         .filter(|_| second.is_none())
-        .and_then(|expires| expires.duration_since(page.date).ok());
-    Some(left.unwrap_or_default())
+        .map(|expires| unix_seconds(expires).saturating_sub(page.date));
+    Some(Duration::from_secs(left.unwrap_or_default()))
 }
 
 /// Section 4.2.2: a tenth of the time since the page was modified, a day at most, where a guess is allowed.
 fn heuristic(page: &Page, told: &Told) -> Option<Duration> {
-    let modified = page.fields.get(LAST_MODIFIED)?.to_str().ok()?;
-    let since = page.date.duration_since(http_date(modified)?).ok()?;
+    let modified = str::from_utf8(page.fields.get(LAST_MODIFIED)?).ok()?;
+    let since = page.date.checked_sub(unix_seconds(http_date(modified)?))?;
+    let since = Duration::from_secs(since);
     let a_day = Duration::from_secs(86_400);
     guessable(page, told).then(|| (since / 10).min(a_day))
 }

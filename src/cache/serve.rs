@@ -137,7 +137,7 @@ where
     fn hit(&self, read: &Read, entry: Arc<Entry>, limits: &Limits, age: Duration) -> Answer {
         // As far as a refresh can mend it. Pages that come old from the vendor, out of a cache of its own, would go first
         // for ever otherwise.
-        let here = age.saturating_sub(entry.page.initial_age);
+        let here = age.saturating_sub(entry.page.initial_age.into());
         entry.debt.add(here, read.caller.share.get());
         let fresh = age < limits.fresh;
         let how = How::Hit {

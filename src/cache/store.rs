@@ -185,7 +185,7 @@ impl Store {
             ..
         } = entry.page;
         let kept_for = entry.terms.limits(&self.settings.load()).kept;
-        let left = kept_for.saturating_sub(initial_age).min(A_CENTURY);
+        let left = kept_for.saturating_sub(initial_age.into()).min(A_CENTURY);
         received_at + left
     }
 

@@ -11,7 +11,7 @@ use proptest::test_runner::{Config, FileFailurePersistence, RngSeed};
 use super::Settings;
 use super::policy::{Kind, Rules};
 use crate::clock::Clock;
-use crate::contacts::{Api, Forwarded, ListKey, Page, PageKey};
+use crate::contacts::{Api, Forwarded, ListKey, Millis, Page, PageKey, unix_seconds};
 use crate::upstream::allowance;
 
 /// The default settings, for an upstream of any kind, which names whatever a test needs.
@@ -52,8 +52,8 @@ pub(crate) fn page(body: &str, fields: &[(&'static str, &'static str)]) -> Page 
         fields: headers.into(),
         body: Bytes::copy_from_slice(body.as_bytes()),
         received_at,
-        date,
-        initial_age: Duration::ZERO,
+        date: unix_seconds(date),
+        initial_age: Millis::default(),
         tagged_here: false,
         revalidated: false,
         ahead: Box::default(),

@@ -37,7 +37,7 @@ impl Selection {
             return Some(Self(None));
         }
         let language = page.fields.get(CONTENT_LANGUAGE);
-        let language = language.and_then(|value| value.to_str().ok());
+        let language = language.and_then(|value| str::from_utf8(value).ok());
         Some(Self(Some(Box::new(Asked {
             fields: fields.into(),
             language: language.map(str::to_ascii_lowercase),
@@ -77,7 +77,7 @@ fn names(fields: &Fields) -> impl Iterator<Item = &str> {
     let lines = fields.get_all(VARY);
     lines
         // What is not text names no field that we would send, but might be a star.
-        .flat_map(|line| line.to_str().unwrap_or("*").split(','))
+        .flat_map(|line| str::from_utf8(line).unwrap_or("*").split(','))
         .map(str::trim)
         .filter(|name| !name.is_empty())
 }
@@ -114,12 +114,11 @@ fn weight(item: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use http::{HeaderMap, HeaderValue, StatusCode};
 
     use super::*;
     use crate::clock::Clock;
+    use crate::contacts::{Millis, unix_seconds};
 
     fn page(fields: &[(&'static str, &'static str)]) -> Page {
         let (received_at, date) = Clock::system().both();
@@ -132,8 +131,8 @@ mod tests {
             fields: headers.into(),
             body: bytes::Bytes::new(),
             received_at,
-            date,
-            initial_age: Duration::ZERO,
+            date: unix_seconds(date),
+            initial_age: Millis::default(),
             tagged_here: false,
             revalidated: false,
             ahead: Box::default(),

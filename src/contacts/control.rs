@@ -33,7 +33,8 @@ impl Directives {
                 .any(|value| directives(value.as_bytes()).any(|(name, _)| name == "no-cache"));
             return asked;
         }
-        for (name, argument) in cache_control(headers.get_all(CACHE_CONTROL)) {
+        let lines = headers.get_all(CACHE_CONTROL);
+        for (name, argument) in cache_control(lines.iter().map(HeaderValue::as_bytes)) {
             let seconds = argument.as_deref().and_then(delta_seconds);
             match name.as_str() {
                 "only-if-cached" => asked.only_if_cached = true,
@@ -62,10 +63,9 @@ impl Directives {
 
 /// Every directive of a message's `Cache-Control`, of all its lines, names in lower case, arguments without their quotes.
 pub fn cache_control<'a>(
-    lines: impl IntoIterator<Item = &'a HeaderValue>,
+    lines: impl IntoIterator<Item = &'a [u8]>,
 ) -> impl Iterator<Item = (String, Option<String>)> {
-    let lines = lines.into_iter();
-    lines.flat_map(|line| directives(line.as_bytes()))
+    lines.into_iter().flat_map(directives)
 }
 
 /// `delta-seconds` of RFC 9111 section 1.2.2: digits only; what is too large to count is very long.

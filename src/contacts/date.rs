@@ -1,6 +1,13 @@
 //! HTTP dates as they are met: RFC 9110 section 5.6.7, and a little more than it asks of a recipient.
 
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Whole seconds since 1970; none before.
+pub fn unix_seconds(date: SystemTime) -> u64 {
+    date.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
 
 /// The time that a field's text names, in any of the three formats. Case does not matter, and neither does the day's
 /// name, which says nothing that the date does not say.

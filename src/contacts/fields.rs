@@ -1,7 +1,7 @@
 //! The fields of a page. Hides that pages share what they have in common.
 //!
 //! Nearly all pages have fields of the same names, and what a map knows of a name takes a hundred bytes, and time to make. So a
-//! page holds the values that are its own, and with other pages a [`Shape`]: the map that an answer of theirs has, but for those.
+//! page holds the texts that are its own, and with other pages a [`Shape`]: the map that an answer of theirs has, but for those.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -9,15 +9,18 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use bytes::{Bytes, BytesMut};
 use http::header::{AGE, CACHE_CONTROL, EXPIRES};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use smallvec::SmallVec;
 
 /// The fields of a page, none of which is one that each answer has of its own.
 #[derive(Clone)]
 pub struct Fields {
     shape: Arc<Shape>,
-    /// In the order of their places in the shape. Most pages have a `Date` and an `ETag`.
-    values: SmallVec<[HeaderValue; 2]>,
+    /// The values that are not in the shape, in the order of their places in it, with [`END`] after each: a handle for each would
+    /// take more memory than the text.
+    texts: Bytes,
 }
+
+/// No value of a field has it in it.
+const END: u8 = b'\n';
 
 /// What answers have in common.
 #[derive(Debug)]
@@ -85,29 +88,30 @@ impl Fields {
         let mut answer = self.shape.answer.clone();
         let places = answer.values_mut().filter(|value| value.is_empty());
         let own = [age, cache_status, PLACE].into_iter();
-        for (place, value) in places.zip(own.chain(self.values.iter().cloned())) {
+        let values = texts(&self.texts).map(|text| value(self.texts.slice_ref(text)));
+        for (place, value) in places.zip(own.chain(values)) {
             *place = value;
         }
         answer
     }
 
     /// All of them, those of one name one after the other.
-    pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        let mut values = self.values.iter();
+    pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &[u8])> {
+        let mut texts = texts(&self.texts);
         let fields = self.shape.answer.iter().skip(self.shape.own);
         fields.map(move |(name, common)| match common.is_empty() {
-            true => (name, values.next().unwrap_or(common)),
-            false => (name, common),
+            true => (name, texts.next().unwrap_or_default()),
+            false => (name, common.as_bytes()),
         })
     }
 
     /// The first of this name.
-    pub fn get(&self, name: HeaderName) -> Option<&HeaderValue> {
+    pub fn get(&self, name: HeaderName) -> Option<&[u8]> {
         self.get_all(name).next()
     }
 
     /// All of this name.
-    pub fn get_all(&self, name: HeaderName) -> impl Iterator<Item = &HeaderValue> {
+    pub fn get_all(&self, name: HeaderName) -> impl Iterator<Item = &[u8]> {
         let those = self.iter().filter(move |(other, _)| **other == name);
         those.map(|(_, value)| value)
     }
@@ -129,17 +133,18 @@ impl Fields {
 
     /// As a map, to be changed.
     pub fn to_map(&self) -> HeaderMap {
-        let field = |(name, value): (&HeaderName, &HeaderValue)| (name.clone(), value.clone());
+        let field = |(name, text): (&HeaderName, &[u8])| {
+            let text = Bytes::copy_from_slice(text);
+            (name.clone(), value(text))
+        };
         self.iter().map(field).collect()
     }
 
     /// How many bytes they take that are this page's alone.
     pub fn size(&self) -> usize {
-        let value = |value: &HeaderValue| size_of::<HeaderValue>() + value.len();
-        let values: usize = self.values.iter().map(value).sum();
         match self.shape.common {
-            true => values,
-            false => values + self.shape.size(),
+            true => self.texts.len(),
+            false => self.texts.len() + self.shape.size(),
         }
     }
 }
@@ -175,9 +180,9 @@ impl Fields {
             }
             its.push((name, common));
         }
-        let (values, body) = packed(&values, body);
+        let (texts, body) = packed(&values, body);
         let shape = shapes.of(silent, &its);
-        (Self { shape, values }, body)
+        (Self { shape, texts }, body)
     }
 }
 
@@ -187,10 +192,25 @@ fn common(value: &HeaderValue) -> &'static str {
     usual.unwrap_or_default()
 }
 
-/// Copies that are one piece of memory, if it can be that of the body. As they came they are parts of what was read off a
-/// connection, all of which stays for as long as they do.
-fn packed(values: &[&HeaderValue], body: Bytes) -> (SmallVec<[HeaderValue; 2]>, Bytes) {
-    let length = values.iter().map(|value| value.len()).sum();
+/// A text that was a value.
+fn value(text: Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(text).unwrap_or(PLACE)
+}
+
+/// Those that are one after the other in a piece of memory.
+fn texts(mut piece: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let end = memchr::memchr(END, piece)?;
+        let (text, rest) = (&piece[..end], &piece[end + 1..]);
+        piece = rest;
+        Some(text)
+    })
+}
+
+/// Copies in one piece of memory, that of the body if it can be. As they came they are parts of what was read off a connection,
+/// all of which stays for as long as they do.
+fn packed(values: &[&HeaderValue], body: Bytes) -> (Bytes, Bytes) {
+    let length = values.iter().map(|value| value.len() + 1).sum();
     let (mut piece, apart) = match body.try_into_mut() {
         Ok(body) if body.capacity() - body.len() >= length => (body, None),
         Ok(body) => (BytesMut::with_capacity(length), Some(body.freeze())),
@@ -199,14 +219,11 @@ fn packed(values: &[&HeaderValue], body: Bytes) -> (SmallVec<[HeaderValue; 2]>, 
     let end = piece.len();
     for value in values {
         piece.extend_from_slice(value.as_bytes());
+        piece.extend_from_slice(&[END]);
     }
-    let mut text = piece.freeze();
-    let body = text.split_to(end);
-    let copy = |value: &&HeaderValue| {
-        let copy = HeaderValue::from_maybe_shared(text.split_to(value.len()));
-        copy.unwrap_or_else(|_| HeaderValue::clone(value))
-    };
-    (values.iter().map(copy).collect(), apart.unwrap_or(body))
+    let mut texts = piece.freeze();
+    let body = texts.split_to(end);
+    (texts, apart.unwrap_or(body))
 }
 
 impl PartialEq for Fields {
@@ -217,7 +234,8 @@ impl PartialEq for Fields {
 
 impl fmt::Debug for Fields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter()).finish()
+        let shown = |(name, text)| (name, String::from_utf8_lossy(text));
+        f.debug_map().entries(self.iter().map(shown)).finish()
     }
 }
 
@@ -331,8 +349,8 @@ mod tests {
         ];
         let want = want.map(|(name, value)| (name, value.to_owned()));
         assert!(fields.eq(want), "{answer:?}");
-        assert_eq!(page.get(ETAG).unwrap(), "\"1\"");
-        assert!(page.get_all(VARY).eq(["a", "", "b"]), "{page:?}");
+        assert_eq!(page.get(ETAG).unwrap(), b"\"1\"");
+        assert!(page.get_all(VARY).eq([&b"a"[..], b"", b"b"]), "{page:?}");
         assert_eq!((page.get(DATE), page.len()), (None, 5));
     }
 
@@ -362,7 +380,7 @@ mod tests {
             body.extend_from_slice(b"body");
             Fields::with_body(&fields, body.into())
         };
-        for (room, one_piece) in [(0_usize, false), (5, false), (6, true), (64, true)] {
+        for (room, one_piece) in [(0_usize, false), (7, false), (8, true), (64, true)] {
             let (page, body) = with_room(room);
             assert_eq!(
                 (&body[..], &page.to_map()),
@@ -370,7 +388,7 @@ mod tests {
                 "{room}"
             );
             let behind = body.as_ptr_range().end;
-            let tag = page.get(ETAG).unwrap().as_bytes().as_ptr();
+            let tag = page.get(ETAG).unwrap().as_ptr();
             assert_eq!(tag == behind, one_piece, "{room}");
         }
         // Somebody else has it, too.
@@ -404,7 +422,7 @@ mod tests {
         let kinds: Vec<_> = (0..Shapes::MOST).map(|n| page(n, "a")).collect();
         let again = page(7, "b");
         assert!(Arc::ptr_eq(&again.shape, &kinds[7].shape));
-        assert_eq!(again.get(ETAG).unwrap(), "b");
+        assert_eq!(again.get(ETAG).unwrap(), b"b");
         let size = again.size();
         assert!(kinds.iter().all(|fields| fields.size() == size));
         assert!(page(Shapes::MOST, "a").size() > size, "there are too many");
@@ -433,7 +451,8 @@ mod tests {
             // All at once, so that each could be given the shape of another.
             let pages: Vec<_> = maps.iter().cloned().map(Fields::from).collect();
             for (map, page) in maps.iter().zip(&pages) {
-                prop_assert!(page.iter().eq(map), "{page:?}");
+                let fields = map.iter().map(|(name, value)| (name, value.as_bytes()));
+                prop_assert!(page.iter().eq(fields), "{page:?}");
                 prop_assert_eq!(&page.to_map(), map);
                 let answer = page.answer(PLACE, PLACE);
                 let silent = usize::from(!map.contains_key(EXPIRES));

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ETAG, LAST_MODIFIED};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 
 use super::Fields;
 
@@ -22,10 +22,10 @@ pub struct Page {
     pub body: Bytes,
     /// When the answer had arrived.
     pub received_at: Instant,
-    /// When the vendor made it, by its `Date`; when it arrived, where that is none.
-    pub date: SystemTime,
+    /// When the vendor made it, by its `Date`; when it arrived, where that is none. In seconds since 1970, as a `Date` tells it.
+    pub date: u64,
     /// How old the answer was by then: RFC 9111 section 4.2.3, `corrected_initial_age`.
-    pub initial_age: Duration,
+    pub initial_age: Millis,
     /// Whether the `ETag` was made here. The vendor knows nothing of such a tag.
     pub tagged_here: bool,
     /// Whether the vendor has just said of an older copy that it still holds (304).
@@ -70,6 +70,23 @@ impl fmt::Debug for SharedPage {
     }
 }
 
+/// How long something is, in milliseconds: half as large as a [`Duration`]. The last one counts as whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Millis(u64);
+
+impl From<Duration> for Millis {
+    fn from(duration: Duration) -> Self {
+        let millis = duration.as_nanos().div_ceil(1_000_000);
+        Self(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+}
+
+impl From<Millis> for Duration {
+    fn from(Millis(millis): Millis) -> Self {
+        Self::from_millis(millis)
+    }
+}
+
 /// A response that is not the final one: RFC 9110 section 15.2.
 #[derive(Clone, Debug)]
 pub struct Interim {
@@ -82,11 +99,11 @@ pub struct Interim {
 impl Page {
     /// How old the page is: RFC 9111 section 4.2.3, `current_age`.
     pub fn age(&self, now: Instant) -> Duration {
-        self.initial_age + now.saturating_duration_since(self.received_at)
+        Duration::from(self.initial_age) + now.saturating_duration_since(self.received_at)
     }
 
     /// What the vendor can tell by whether the page still holds: its `ETag` and its `Last-Modified`.
-    pub fn validators(&self) -> (Option<&HeaderValue>, Option<&HeaderValue>) {
+    pub fn validators(&self) -> (Option<&[u8]>, Option<&[u8]>) {
         let tag = self.fields.get(ETAG).filter(|_| !self.tagged_here);
         (tag, self.fields.get(LAST_MODIFIED))
     }

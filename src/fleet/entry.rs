@@ -13,14 +13,14 @@
 //! What comes before the text, and the page's name in clear, are sealed with it: an entry that was moved to another name, or
 //! whose times were changed, does not open. Numbers are big-endian, since scripts read the first three.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::keys::Keys;
 use crate::clock::Clock;
-use crate::contacts::{Forwarded, Page};
+use crate::contacts::{Fields, Forwarded, Page};
 
 /// A page as it is shared.
 #[derive(Clone, Debug)]
@@ -138,15 +138,17 @@ pub(super) fn read(
 
 fn text(copy: &Copy) -> Vec<u8> {
     let page = &copy.page;
-    let date = page.date.duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut text = Vec::with_capacity(256 + page.body.len());
     text.extend_from_slice(&page.status.as_u16().to_be_bytes());
     text.push(u8::from(page.tagged_here) | u8::from(copy.authorized) << 1);
-    text.extend_from_slice(&(page.initial_age.as_millis() as u64).to_be_bytes());
-    text.extend_from_slice(&date.as_secs().to_be_bytes());
+    let initial_age = Duration::from(page.initial_age).as_millis();
+    text.extend_from_slice(&(initial_age as u64).to_be_bytes());
+    text.extend_from_slice(&page.date.to_be_bytes());
     fields(page.fields.iter(), page.fields.len(), &mut text);
     fields(
-        copy.sent.iter().map(|(name, value)| (name, value)),
+        copy.sent
+            .iter()
+            .map(|(name, value)| (name, value.as_bytes())),
         copy.sent.len(),
         &mut text,
     );
@@ -155,13 +157,13 @@ fn text(copy: &Copy) -> Vec<u8> {
 }
 
 fn fields<'a>(
-    all: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+    all: impl Iterator<Item = (&'a HeaderName, &'a [u8])>,
     number: usize,
     text: &mut Vec<u8>,
 ) {
     text.extend_from_slice(&(number as u16).to_be_bytes());
     for (name, value) in all {
-        for part in [name.as_str().as_bytes(), value.as_bytes()] {
+        for part in [name.as_str().as_bytes(), value] {
             text.extend_from_slice(&(part.len() as u32).to_be_bytes());
             text.extend_from_slice(part);
         }
@@ -173,22 +175,23 @@ fn parse(text: &[u8], clock: &Clock, old: Duration, version: u64) -> Option<Copy
     let status = StatusCode::from_u16(u16::from_be_bytes(text.take()?)).ok()?;
     let [bits] = text.take()?;
     let initial_age = Duration::from_millis(u64::from_be_bytes(text.take()?));
-    let date = Duration::from_secs(u64::from_be_bytes(text.take()?));
+    let date = u64::from_be_bytes(text.take()?);
     let mut headers = HeaderMap::new();
     text.fields(|name, value| {
         headers.append(name, value);
     })?;
     let mut sent = Vec::new();
     text.fields(|name, value| sent.push((name, value)))?;
+    let mut body = BytesMut::with_capacity(text.0.len() + Fields::TEXTS);
+    body.extend_from_slice(text.0);
+    let (fields, body) = Fields::with_body(&headers, body.freeze());
     let page = Page {
         status,
-        fields: headers.into(),
-        body: Bytes::copy_from_slice(text.0),
+        fields,
+        body,
         received_at: clock.now(),
-        date: UNIX_EPOCH
-            .checked_add(date)
-            .unwrap_or(SystemTime::UNIX_EPOCH),
-        initial_age: initial_age.saturating_add(old),
+        date,
+        initial_age: initial_age.saturating_add(old).into(),
         tagged_here: bits & 1 != 0,
         revalidated: false,
         ahead: Box::default(),

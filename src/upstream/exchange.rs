@@ -211,8 +211,10 @@ fn request(fetch: &Fetch) -> Result<Request<Empty<Bytes>>, Error> {
     headers.extend(fetch.forwarded.iter().cloned());
     if let Some(known) = &fetch.known {
         let (tag, modified) = known.validators();
-        headers.extend(tag.map(|tag| (IF_NONE_MATCH, tag.clone())));
-        headers.extend(modified.map(|date| (IF_MODIFIED_SINCE, date.clone())));
+        for (name, text) in [(IF_NONE_MATCH, tag), (IF_MODIFIED_SINCE, modified)] {
+            let value = text.and_then(|text| HeaderValue::from_bytes(text).ok());
+            headers.extend(value.map(|value| (name, value)));
+        }
     }
     Ok(request)
 }

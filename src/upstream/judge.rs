@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 
 use super::refusal::{LONGEST, Refusal, refusal};
 use crate::contacts::control::delta_seconds;
-use crate::contacts::{Fields, Page, SharedPage, http_date, opaque};
+use crate::contacts::{Fields, Page, SharedPage, http_date, opaque, unix_seconds};
 use crate::error::Error;
 
 /// From here on an answer is read beside the runtime.
@@ -177,8 +177,8 @@ fn page(answer: Response<Bytes>, any_body: bool, at: Arrival) -> Page {
         fields,
         body,
         received_at: at.received_at,
-        date,
-        initial_age,
+        date: unix_seconds(date),
+        initial_age: initial_age.into(),
         tagged_here,
         revalidated: false,
         ahead: Box::default(),
@@ -198,7 +198,7 @@ fn revalidated(
     let told = answer.headers().get(ETAG);
     let other = tag
         .zip(told)
-        .is_some_and(|(ours, told)| opaque(ours.as_bytes()) != opaque(told.as_bytes()));
+        .is_some_and(|(ours, told)| opaque(ours) != opaque(told.as_bytes()));
     if other || tag.is_none() && modified.is_none() {
         return Err(unasked());
     }
@@ -223,8 +223,8 @@ fn revalidated(
     Ok(Page {
         fields: headers.into(),
         received_at: at.received_at,
-        date,
-        initial_age: initial_age(answer.headers(), at),
+        date: unix_seconds(date),
+        initial_age: initial_age(answer.headers(), at).into(),
         tagged_here: known.tagged_here && told.is_none(),
         revalidated: true,
         ..Page::clone(&known)

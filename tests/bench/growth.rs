@@ -21,7 +21,7 @@ use contacts_gateway::cache::Settings;
 use contacts_gateway::cache::policy::{Kind, Rules};
 use contacts_gateway::cache::store::{Entry, Store};
 use contacts_gateway::clock::Clock;
-use contacts_gateway::contacts::{Api, Forwarded, ListKey, Page, PageKey};
+use contacts_gateway::contacts::{Api, Forwarded, ListKey, Millis, Page, PageKey, unix_seconds};
 use contacts_gateway::telemetry::metrics::Metrics;
 use contacts_gateway::upstream::allowance::ledger::Ledger;
 use http::header::{CONTENT_TYPE, DATE, ETAG};
@@ -187,8 +187,8 @@ fn small() -> Page {
         fields: HeaderMap::from_iter(fields).into(),
         body: Bytes::copy_from_slice(br#"{"status":"success","data":{"results":[]}}"#),
         received_at,
-        date,
-        initial_age: Duration::ZERO,
+        date: unix_seconds(date),
+        initial_age: Millis::default(),
         tagged_here: true,
         revalidated: false,
         ahead: Box::default(),

@@ -98,7 +98,7 @@ impl Ours {
         let fresh = self.limits.as_ref().map(|(limits, _)| limits.fresh);
         fresh
             .unwrap_or_default()
-            .saturating_sub(self.page.initial_age)
+            .saturating_sub(self.page.initial_age.into())
     }
 
     fn serves(&self, asked: &Asked, later: Duration) -> bool {

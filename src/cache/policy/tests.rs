@@ -1,11 +1,10 @@
 //! What the RFC says, by section, and what becomes of it.
 
-use std::time::SystemTime;
-
 use http::{HeaderMap, HeaderValue};
 
 use super::*;
 use crate::clock::Clock;
+use crate::contacts::Millis;
 
 const VENDOR: Rules = Rules {
     settings: Settings {
@@ -41,8 +40,8 @@ fn page(status: u16, fields: &[(&'static str, &'static str)]) -> Page {
         fields: headers.into(),
         body: bytes::Bytes::new(),
         received_at: Clock::system().now(),
-        date: http_date(DATE).unwrap_or(SystemTime::UNIX_EPOCH),
-        initial_age: Duration::ZERO,
+        date: http_date(DATE).map_or(0, unix_seconds),
+        initial_age: Millis::default(),
         tagged_here: false,
         revalidated: false,
         ahead: Box::default(),

@@ -17,7 +17,7 @@ use super::entry::Entry;
 use crate::contacts::{ListKey, PageKey};
 
 /// Pages of a run. With further ones for other callers' fields there may be more.
-const LENGTH: u64 = 16;
+const LENGTH: u64 = 23;
 /// Contacts of a page, where its caller names no limit.
 const USUAL: u64 = 50;
 

@@ -127,7 +127,7 @@ fn pages_are_kept_for_as_long_as_changed_settings_say() {
     let store = Store::new(&settings, Metrics::new().unwrap(), Clock::system());
     let of_an_age = |list: &str, hours: u64| {
         let mut page = page(list, &[]);
-        page.initial_age = Duration::from_secs(hours * 3_600);
+        page.initial_age = Duration::from_secs(hours * 3_600).into();
         let sent = Forwarded::default();
         let entry = entry(&page, &sent);
         let key = test_pages::key(list);
@@ -271,7 +271,7 @@ impl Both {
         };
         let mut page = page(&text, vary);
         if what.gone {
-            page.initial_age = Duration::from_secs(1 << 31);
+            page.initial_age = Duration::from_secs(1 << 31).into();
         }
         let for_whom = for_tenant(what.tenant);
         let entry = entry(&page, &for_whom);

@@ -1,10 +1,12 @@
 //! Written and read: whole, changed, moved, sealed with another key.
 
 use base64::Engine as _;
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG};
 use proptest::prelude::*;
 
 use super::*;
+use crate::contacts::unix_seconds;
 
 const NAME: &[u8] = b"name";
 const HEAD_: Head = Head {
@@ -28,9 +30,8 @@ fn copy(body: &[u8]) -> Copy {
             fields: headers.into(),
             body: Bytes::copy_from_slice(body),
             received_at,
-            date: UNIX_EPOCH
-                + Duration::from_secs(date.duration_since(UNIX_EPOCH).unwrap().as_secs()),
-            initial_age: Duration::from_millis(1_500),
+            date: unix_seconds(date),
+            initial_age: Duration::from_millis(1_500).into(),
             tagged_here: true,
             revalidated: false,
             ahead: Box::default(),
@@ -82,7 +83,10 @@ fn what_is_written_is_read_and_is_as_old_as_it_is() {
             let read = read_at(&entry, &keys, HEAD_.arrived + 2_000_000).unwrap();
             assert_eq!(read.page.body, copy.page.body);
             assert_eq!(read.page.fields, copy.page.fields);
-            assert_eq!(read.page.initial_age, Duration::from_millis(3_500));
+            assert_eq!(
+                Duration::from(read.page.initial_age),
+                Duration::from_millis(3_500)
+            );
             assert_eq!(
                 (read.page.status, read.page.date, read.page.tagged_here),
                 (StatusCode::OK, copy.page.date, true)

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use contacts_gateway::cache::policy::{Kind, Rules, Verdict, limits, verdict};
 use contacts_gateway::clock::Clock;
 use contacts_gateway::config::Config;
-use contacts_gateway::contacts::Page;
 use contacts_gateway::contacts::control::Directives;
+use contacts_gateway::contacts::{Millis, Page};
 use http::header::{CACHE_CONTROL, ETAG};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -94,8 +94,8 @@ fn answers(said: &str) -> Vec<Page> {
             fields: headers.into(),
             body: "{}".into(),
             received_at: Clock::system().now(),
-            date: SystemTime::UNIX_EPOCH,
-            initial_age: Duration::ZERO,
+            date: 0,
+            initial_age: Millis::default(),
             tagged_here: false,
             revalidated: false,
             ahead: Box::default(),

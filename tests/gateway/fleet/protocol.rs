@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use contacts_gateway::contacts::{Api, Forget, Forwarded, ListKey, PageKey};
+use contacts_gateway::contacts::{Api, Forget, Forwarded, ListKey, Millis, PageKey, unix_seconds};
 use contacts_gateway::fleet::{
     Account, Copy, Decision, Ended, Fleet, Grant, Known, Replica, Rules, Settings, Wish,
 };
@@ -300,8 +300,8 @@ impl<'a> World<'a> {
             fields: http::HeaderMap::new().into(),
             body: version.to_string().into(),
             received_at,
-            date,
-            initial_age: Duration::ZERO,
+            date: unix_seconds(date),
+            initial_age: Millis::default(),
             tagged_here: true,
             revalidated: false,
             ahead: Box::default(),
