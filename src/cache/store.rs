@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use equivalent::Equivalent;
 use foldhash::HashMap;
 use moka::Expiry;
 use moka::notification::RemovalCause;
@@ -278,20 +279,21 @@ impl Store {
         (self.entries.load(Relaxed), self.runs.weighted_size())
     }
 
-    /// Does moka's bookkeeping, and takes off the shelves what moka dropped.
-    fn tidy(&self) {
+    /// Does moka's bookkeeping, and takes off the shelves what moka dropped. Tells what that was.
+    fn tidy(&self) -> Vec<Arc<RunKey>> {
         self.runs.run_pending_tasks();
         let dropped = std::mem::take(&mut *locked(&self.dropped));
         if dropped.is_empty() {
-            return;
+            return dropped;
         }
         let mut shelves = locked(&self.shelves);
-        for key in dropped {
+        for key in &dropped {
             // It may have come back since. Nothing comes back while the shelves are locked.
             if !self.runs.contains_key(&key.place()) {
-                unlist(&mut shelves, &key);
+                unlist(&mut shelves, key);
             }
         }
+        dropped
     }
 
     fn insert(&self, key: RunKey, run: Run) {
@@ -306,9 +308,9 @@ impl Store {
         run: Option<&Run>,
         nth: u8,
         entry: Arc<Entry>,
+        now: Instant,
         stays: impl Fn(&Entry) -> bool,
     ) -> Run {
-        let now = self.clock.now();
         let end = self.end(&entry);
         let whole = run.filter(|run| run.is_whole(now));
         let new = Kept::new(nth, entry);
@@ -359,7 +361,8 @@ impl Ticket {
         old: Option<&Arc<Entry>>,
     ) -> bool {
         let store = &self.store;
-        let end = store.end(&entry);
+        let (now, place) = (store.clock.now(), Place::of(key));
+        let of_use = now < store.end(&entry);
         {
             let mut shelves = locked(&store.shelves);
             let Some(shelf) = shelves.get_mut(&self.list) else {
@@ -368,7 +371,6 @@ impl Ticket {
             if shelf.generation != self.generation {
                 return false;
             }
-            let place = Place::of(key);
             let run_key = place.run(&self.list);
             // What is in memory is on its shelf.
             let new = shelf.put(&run_key);
@@ -376,7 +378,7 @@ impl Ticket {
             let is_newer = |one: &Arc<Entry>| {
                 one.version() > entry.version()
                     && one.selection.admits(sent)
-                    && store.clock.now() < store.end(one)
+                    && now < store.end(one)
             };
             if run.iter().any(|run| run.at(place.nth).any(is_newer)) {
                 return true;
@@ -385,13 +387,14 @@ impl Ticket {
                 let replaced = old.is_some_and(|old| std::ptr::eq(&**old, other));
                 !replaced && !other.selection.admits(sent)
             };
-            let run = store.with(run.as_ref(), place.nth, entry, stays);
+            let run = store.with(run.as_ref(), place.nth, entry, now, stays);
             store.insert(run_key, run);
             store.puts.fetch_add(1, Relaxed);
         }
         // After every fetch, of which there are few, so that memory never runs ahead of max_bytes.
-        store.tidy();
-        store.clock.now() < end && store.runs.contains_key(&Place::of(key))
+        let dropped = store.tidy();
+        let stays = || dropped.iter().all(|run| !place.equivalent(run));
+        of_use && (stays() || store.runs.contains_key(&place))
     }
 
     /// Drops what a fetch with this ticket showed to be no longer what the vendor says. What is there of a list that
@@ -409,11 +412,11 @@ impl Ticket {
         let run = run.as_deref().unwrap_or_default();
         let others = run.iter().filter(|kept| kept.nth != place.nth);
         let others: Vec<_> = others.cloned().collect();
+        let gone = run.len() - others.len();
         if others.is_empty() {
             unlist(&mut shelves, &run_key);
             store.runs.invalidate(&place);
-        } else {
-            let gone = run.len() - others.len();
+        } else if gone > 0 {
             store.metrics.evicted("explicit", gone as u64);
             store.insert(run_key, Run::of(others, |entry| store.end(entry)));
         }

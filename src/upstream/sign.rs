@@ -2,12 +2,12 @@
 //!
 //! It stands right above the connection, so that a token is minted for the call it goes with and for no other.
 
+use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 use http::HeaderName;
-use tower::util::ServiceExt;
 use tower::{Layer, Service, layer};
 
 use super::client::Call;
@@ -63,19 +63,17 @@ where
     type Error = Error;
     type Future = BoxFuture<'static, Result<S::Response, Error>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(Ok(()))
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, unsigned: Unsigned) -> Self::Future {
         let Unsigned { mut call, list, by } = unsigned;
         let credential = self.credentials.find(list.stream());
-        let Self {
-            clock,
-            metrics,
-            inner,
-            ..
-        } = self.clone();
+        let (clock, metrics) = (self.clock.clone(), self.metrics.clone());
+        // The one that is ready goes along.
+        let spare = self.inner.clone();
+        let mut inner = mem::replace(&mut self.inner, spare);
         Box::pin(async move {
             let credential = credential.ok_or(Error::StreamUnknown)?;
             let token = credential.token(by, &clock).await?;
@@ -83,7 +81,7 @@ where
                 metrics.tokens_minted(credential.algorithm().name());
             }
             call.request.headers_mut().insert(AUTH, token.value);
-            inner.oneshot(call).await
+            inner.call(call).await
         })
     }
 }
