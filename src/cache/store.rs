@@ -444,7 +444,8 @@ fn unlist(shelves: &mut Shelves, run: &RunKey) {
     }
 }
 
-/// A run is kept for as long as the last of its pages is of use.
+/// A run is kept for as long as the last of its pages is of use. What is past its time before is nothing that anybody finds, and is
+/// dropped when the next page of the run comes.
 struct UntilTheLast;
 
 impl Expiry<RunKey, Run> for UntilTheLast {

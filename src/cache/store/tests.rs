@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::super::test_pages::{self, cases, page, rules, sent};
 use super::*;
+use crate::clock::Hand;
 use crate::upstream::allowance::Debt;
 
 impl Store {
@@ -143,6 +144,132 @@ fn pages_are_kept_for_as_long_as_changed_settings_say() {
             .is_some()
     };
     assert!(is_there("new") && !is_there("old"));
+}
+
+/// A store of its own clock, and what it counts.
+struct World {
+    store: Store,
+    hand: Hand,
+    metrics: Arc<Metrics>,
+}
+
+impl World {
+    fn new(max_bytes: u64) -> Self {
+        let (clock, hand) = Clock::by_hand();
+        let metrics = Metrics::new().unwrap();
+        let settings = Settings {
+            max_bytes,
+            ..rules().settings.clone()
+        };
+        let store = Store::new(&settings, metrics.clone(), clock);
+        Self {
+            store,
+            hand,
+            metrics,
+        }
+    }
+
+    /// A page of a list, as old as that.
+    fn put(&self, nth: u64, body: &str, age: Duration) -> bool {
+        let mut page = page(body, &[]);
+        page.initial_age = age.into();
+        page.received_at = self.store.clock.now();
+        let (key, sent) = (self.key(nth), Forwarded::default());
+        let entry = entry(&page, &sent);
+        self.store.ticket(&key.list).store(&key, entry, &sent, None)
+    }
+
+    fn key(&self, nth: u64) -> PageKey {
+        PageKey {
+            skip: 50 * nth,
+            ..test_pages::key("cl-1")
+        }
+    }
+
+    fn has(&self, nth: u64) -> bool {
+        let entry = self.store.entry(&self.key(nth), &Forwarded::default());
+        entry.is_some()
+    }
+
+    fn evictions(&self, cause: &str) -> u64 {
+        self.store.holds();
+        let name = "contacts_gateway_cache_evictions_total";
+        let line = format!("{name}{{cause=\"{cause}\"}} ");
+        let text = String::from_utf8(self.metrics.text()).unwrap();
+        let count = text.lines().find_map(|l| l.strip_prefix(&line));
+        count.unwrap().parse().unwrap()
+    }
+}
+
+#[test]
+fn a_page_past_its_time_is_gone_though_its_run_stays() {
+    let world = World::new(1 << 20);
+    let second = Duration::from_secs(1);
+    let nearly = rules().settings.stale_if_error - second;
+    assert!(world.put(0, "old", nearly) && world.put(1, "new", Duration::ZERO));
+    world.hand.forward(second / 2);
+    assert!(world.has(0) && world.has(1));
+    world.hand.forward(second / 2);
+    assert!(!world.has(0) && world.has(1));
+    let none = world.store.find(
+        &world.key(0),
+        &Forwarded::default(),
+        world.store.clock.now(),
+    );
+    assert!(matches!(none, Found::Nothing), "{none:?}");
+    // Its memory goes with the next page that comes.
+    assert_eq!((world.store.holds().0, world.evictions("expired")), (2, 0));
+    assert!(world.put(2, "newer", Duration::ZERO));
+    assert_eq!((world.store.holds().0, world.evictions("expired")), (2, 1));
+    assert_eq!(world.store.forget(&world.key(0).list.into()), 2);
+    assert_eq!((world.store.holds().0, world.evictions("explicit")), (0, 2));
+}
+
+#[test]
+fn a_run_leaves_room_for_others_and_keeps_what_came_last() {
+    let body = "x".repeat(3_000);
+    let world = World::new(50_000);
+    for nth in 0..8 {
+        assert!(world.put(nth, &body, Duration::ZERO));
+    }
+    let there: Vec<_> = (0..8).filter(|nth| world.has(*nth)).collect();
+    assert_eq!(there, [5, 6, 7]);
+    assert_eq!((world.store.holds().0, world.evictions("size")), (3, 5));
+    // One page may be larger than that.
+    assert!(world.put(0, &body.repeat(6), Duration::ZERO));
+    assert!(world.has(0) && !world.has(7));
+    // Nothing is as large as there is room.
+    assert!(!world.put(0, &body.repeat(20), Duration::ZERO));
+    assert_eq!(world.store.holds(), (0, 0));
+}
+
+#[test]
+fn what_is_dropped_for_want_of_room_is_counted_by_page() {
+    let world = World::new(60_000);
+    let body = "x".repeat(2_000);
+    for nth in 0..100 {
+        world.put(nth, &body, Duration::ZERO);
+    }
+    let (held, bytes) = world.store.holds();
+    assert!(
+        bytes <= 60_000 && held >= 10,
+        "{held} pages of {bytes} bytes"
+    );
+    assert_eq!(held + world.evictions("size"), 100);
+}
+
+#[test]
+fn to_discard_a_page_leaves_the_others_of_its_run() {
+    let world = World::new(1 << 20);
+    for nth in 0..3 {
+        assert!(world.put(nth, "x", Duration::ZERO));
+    }
+    let ticket = world.store.ticket(&world.key(0).list);
+    ticket.discard(&world.key(1));
+    ticket.discard(&world.key(1));
+    ticket.discard(&world.key(7));
+    assert_eq!([0, 1, 2].map(|nth| world.has(nth)), [true, false, true]);
+    assert_eq!((world.store.holds().0, world.evictions("explicit")), (2, 1));
 }
 
 proptest! {

@@ -102,7 +102,7 @@ impl Metrics {
         all.runtime_busy_seconds.inc_by(more.max(0.0));
     }
 
-    pub(super) fn text(&self) -> Vec<u8> {
+    pub(crate) fn text(&self) -> Vec<u8> {
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.all.registry.gather(), &mut text) {
             tracing::error!(%error, "metrics cannot be written as text");
