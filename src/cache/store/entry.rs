@@ -8,15 +8,14 @@ use crate::cache::vary::Selection;
 use crate::contacts::{Forwarded, Page};
 use crate::upstream::allowance::Debt;
 
-/// What one entry costs beyond its texts, its values and its body. Measured, as what thousands of empty pages add to a
-/// process: 900. Of that, in bytes as glibc's malloc would hand them out:
+/// What one entry costs beyond its texts and its body. Measured, as what hundreds of thousands of pages add to a process, beside
+/// what runs take ([`Run`](super::run::Run)): 300. Of that, in bytes as jemalloc hands them out:
 ///
-/// - 420 are moka's: the key, the places in the order of use and in the wheel of times, and what holds these together;
-/// - 216 are the [`Entry`], without the values that are in it, and 8 its debt;
-/// - 110 is the list's shelf on average, with one page on it;
+/// - 192 are the [`Entry`] with what counts its holders, and 8 its debt;
 /// - 32 count who has the body and the texts behind it;
-/// - the rest is lost where these are rounded up, and between pieces of memory.
-const OVERHEAD: usize = 900;
+/// - 16 is its place in the run;
+/// - the rest is lost where these and the body are rounded up, and between pieces of memory.
+const OVERHEAD: usize = 300;
 
 /// A page, and what may be done with it.
 #[derive(Debug)]

@@ -18,9 +18,10 @@ const MAX: u64 = 32 * MIB;
 /// What the process may take beyond `max_bytes`: for what is on its way, and for what its allocator wastes.
 const SLACK: u64 = MAX / 4;
 
-/// Pages, each of a list of its own.
+/// Pages, each of a list of its own, or all of one.
 struct Flood {
     pages: usize,
+    of_one_list: bool,
     contacts: usize,
     pad_to: Option<usize>,
     at_a_time: usize,
@@ -30,6 +31,7 @@ struct Flood {
 async fn a_gigabyte_of_large_pages_leaves_memory_within_max_bytes() {
     let flood = Flood {
         pages: 1024,
+        of_one_list: false,
         contacts: 50,
         pad_to: Some(MIB as usize),
         at_a_time: 2,
@@ -41,6 +43,7 @@ async fn a_gigabyte_of_large_pages_leaves_memory_within_max_bytes() {
 async fn thousands_of_pages_of_usual_size_leave_memory_within_max_bytes() {
     let flood = Flood {
         pages: 5_000,
+        of_one_list: false,
         contacts: 50,
         pad_to: None,
         at_a_time: 8,
@@ -52,6 +55,19 @@ async fn thousands_of_pages_of_usual_size_leave_memory_within_max_bytes() {
 async fn thousands_of_empty_pages_leave_memory_within_max_bytes() {
     let flood = Flood {
         pages: 32_000,
+        of_one_list: false,
+        contacts: 0,
+        pad_to: None,
+        at_a_time: 8,
+    };
+    flood.leaves_memory_within_max_bytes().await;
+}
+
+#[tokio::test]
+async fn thousands_of_pages_of_one_list_leave_memory_within_max_bytes() {
+    let flood = Flood {
+        pages: 64_000,
+        of_one_list: true,
         contacts: 0,
         pad_to: None,
         at_a_time: 8,
@@ -133,7 +149,10 @@ impl Flood {
 
         let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
         let ask = async |page: usize| {
-            let list = path(&format!("cl-n{}-{page}", self.contacts));
+            let list = match self.of_one_list {
+                true => format!("{}&skip={}", path("cl-n0-a"), 50 * page),
+                false => path(&format!("cl-n{}-{page}", self.contacts)),
+            };
             let request = Request::builder()
                 .method(Method::GET)
                 .uri(format!("http://{}{list}", gateway.callers));
