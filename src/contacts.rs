@@ -13,7 +13,7 @@ pub(crate) use ask::cut;
 pub use ask::{Api, Ask, Forwarded, ListKey, PageKey, Read, Split, Tag};
 pub use caller::{Allotment, Caller, Standing};
 pub use date::{http_date, unix_seconds};
-pub use fields::{Fields, Own};
+pub use fields::{Field, Fields, Own};
 pub use forget::Forget;
 pub use id::{AccountId, ContactListId, Reach, StreamId};
 pub use page::{Interim, Millis, Page, SharedPage, opaque};

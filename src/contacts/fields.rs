@@ -19,6 +19,9 @@ pub struct Fields {
     texts: Bytes,
 }
 
+/// As a message has it.
+pub type Field<'a> = (&'a HeaderName, &'a HeaderValue);
+
 /// No value of a field has it in it.
 const END: u8 = b'\n';
 
@@ -151,6 +154,7 @@ impl Fields {
 
 impl From<HeaderMap> for Fields {
     fn from(fields: HeaderMap) -> Self {
+        let fields: Vec<_> = fields.iter().collect();
         Self::of(&fields, Bytes::new(), &COMMON).0
     }
 }
@@ -160,17 +164,19 @@ impl Fields {
     pub const TEXTS: usize = 64;
 
     /// The fields of a page with this body, which has their texts behind it if it has room for them: one piece of memory for
-    /// all of a page.
-    pub fn with_body(fields: &HeaderMap, body: Bytes) -> (Self, Bytes) {
+    /// all of a page. Those of one name come one after the other.
+    pub fn with_body(fields: &[Field<'_>], body: Bytes) -> (Self, Bytes) {
         Self::of(fields, body, &COMMON)
     }
 
-    fn of(fields: &HeaderMap, body: Bytes, shapes: &Shapes) -> (Self, Bytes) {
+    fn of(fields: &[Field<'_>], body: Bytes, shapes: &Shapes) -> (Self, Bytes) {
         // Without a text it says nothing either.
-        let mut control = fields.get_all(CACHE_CONTROL).iter();
-        let silent = control.all(HeaderValue::is_empty) && !fields.contains_key(EXPIRES);
+        let tells = |(name, value): &Field<'_>| {
+            *name == EXPIRES || *name == CACHE_CONTROL && !value.is_empty()
+        };
+        let silent = !fields.iter().any(tells);
         let (mut its, mut values) = (Vec::with_capacity(fields.len()), Vec::new());
-        for (name, value) in fields {
+        for &(name, value) in fields {
             if Own::has(name) || silent && name == CACHE_CONTROL {
                 continue;
             }
@@ -378,7 +384,7 @@ mod tests {
         let with_room = |room| {
             let mut body = Vec::with_capacity(4 + room);
             body.extend_from_slice(b"body");
-            Fields::with_body(&fields, body.into())
+            Fields::with_body(&fields.iter().collect::<Vec<_>>(), body.into())
         };
         for (room, one_piece) in [(0_usize, false), (7, false), (8, true), (64, true)] {
             let (page, body) = with_room(room);
@@ -393,7 +399,7 @@ mod tests {
         }
         // Somebody else has it, too.
         let shared = Bytes::from(b"body".to_vec());
-        let (page, body) = Fields::with_body(&fields, shared.clone());
+        let (page, body) = Fields::with_body(&fields.iter().collect::<Vec<_>>(), shared.clone());
         assert_eq!((&body, &page.to_map()), (&shared, &fields));
     }
 
@@ -417,7 +423,7 @@ mod tests {
             let mut fields = map(&[("etag", tag)]);
             let name = HeaderName::try_from(format!("x-{n}")).unwrap();
             fields.insert(name, HeaderValue::from_static("1"));
-            Fields::of(&fields, Bytes::new(), &shapes).0
+            Fields::of(&fields.iter().collect::<Vec<_>>(), Bytes::new(), &shapes).0
         };
         let kinds: Vec<_> = (0..Shapes::MOST).map(|n| page(n, "a")).collect();
         let again = page(7, "b");

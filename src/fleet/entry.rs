@@ -184,7 +184,8 @@ fn parse(text: &[u8], clock: &Clock, old: Duration, version: u64) -> Option<Copy
     text.fields(|name, value| sent.push((name, value)))?;
     let mut body = BytesMut::with_capacity(text.0.len() + Fields::TEXTS);
     body.extend_from_slice(text.0);
-    let (fields, body) = Fields::with_body(&headers, body.freeze());
+    let fields: Vec<_> = headers.iter().collect();
+    let (fields, body) = Fields::with_body(&fields, body.freeze());
     let page = Page {
         status,
         fields,

@@ -18,7 +18,7 @@ use tracing::{error, info, info_span, warn};
 
 use super::allowance::Outcome;
 use super::client::{Answered, Call};
-use super::judge::{Arrival, judged, passed};
+use super::judge::{Arrival, judged, map, passed};
 use super::refusal::Refusal;
 use super::sign::Unsigned;
 use super::whole::whole;
@@ -239,7 +239,7 @@ fn overhear(request: &mut Request<Empty<Bytes>>) -> Ahead {
         if response.status() != StatusCode::CONTINUE && heard.len() < MOST {
             heard.push(Interim {
                 status: response.status(),
-                headers: passed(response.headers(), true),
+                headers: map(passed(response.headers(), true)),
             });
         }
     });

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 
 use super::refusal::{LONGEST, Refusal, refusal};
 use crate::contacts::control::delta_seconds;
-use crate::contacts::{Fields, Page, SharedPage, http_date, opaque, unix_seconds};
+use crate::contacts::{Field, Fields, Page, SharedPage, http_date, opaque, unix_seconds};
 use crate::error::Error;
 
 /// From here on an answer is read beside the runtime.
@@ -165,13 +165,17 @@ const PASSED: [HeaderName; 11] = [
 fn page(answer: Response<Bytes>, any_body: bool, at: Arrival) -> Page {
     let (head, body) = answer.into_parts();
     let initial_age = initial_age(&head.headers, at);
-    let mut headers = passed(&head.headers, any_body);
-    let date = date(&mut headers, at);
-    let tagged_here = head.status == StatusCode::OK && !headers.contains_key(ETAG);
-    if tagged_here {
-        headers.insert(ETAG, etag(&body));
-    }
-    let (fields, body) = Fields::with_body(&headers, body);
+    let mut fields = passed(&head.headers, any_body);
+    let first = |wanted| {
+        let mut those = fields.iter().filter(|(name, _)| **name == wanted);
+        those.next().map(|(_, value)| *value)
+    };
+    let (date, dated_here) = date(first(DATE), at);
+    let tagged_here = head.status == StatusCode::OK && first(ETAG).is_none();
+    let tag = tagged_here.then(|| etag(&body));
+    fields.extend(dated_here.iter().map(|date| (&DATE, date)));
+    fields.extend(tag.iter().map(|tag| (&ETAG, tag)));
+    let (fields, body) = Fields::with_body(&fields, body);
     Page {
         status: head.status,
         fields,
@@ -202,8 +206,9 @@ fn revalidated(
     if other || tag.is_none() && modified.is_none() {
         return Err(unasked());
     }
-    let mut anew = passed(answer.headers(), any_body);
-    let date = date(&mut anew, at);
+    let mut anew = map(passed(answer.headers(), any_body));
+    let (date, dated_here) = date(anew.get(DATE), at);
+    anew.extend(dated_here.map(|date| (DATE, date)));
     // Section 3.2: these describe the body that is kept, not the one that was not sent.
     for name in [
         CONTENT_ENCODING,
@@ -231,21 +236,31 @@ fn revalidated(
     })
 }
 
-/// When the answer was made, by its `Date`. Where that is missing it is put in; where it is no date it is left as it
-/// is, and the time of arrival counts.
-fn date(headers: &mut HeaderMap, at: Arrival) -> SystemTime {
-    let told = headers
-        .get(DATE)
-        .map(|value| value.to_str().ok().and_then(http_date));
-    if told.is_none()
-        && let Ok(value) = HeaderValue::from_str(&httpdate::fmt_http_date(at.date))
-    {
-        headers.insert(DATE, value);
+/// When the answer was made, by its `Date`, and that where it is missing. Where it is no date it is left as it is, and the time of
+/// arrival counts.
+fn date(told: Option<&HeaderValue>, at: Arrival) -> (SystemTime, Option<HeaderValue>) {
+    match told {
+        Some(value) => {
+            let told = value.to_str().ok().and_then(http_date);
+            (told.unwrap_or(at.date), None)
+        }
+        None => {
+            let text = httpdate::fmt_http_date(at.date);
+            (at.date, HeaderValue::try_from(text).ok())
+        }
     }
-    told.flatten().unwrap_or(at.date)
 }
 
-pub(super) fn passed(sent: &HeaderMap, any_body: bool) -> HeaderMap {
+/// Fields as a map.
+pub(super) fn map(fields: Vec<Field<'_>>) -> HeaderMap {
+    let fields = fields.into_iter();
+    fields
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+/// Those of an answer's fields that callers see.
+pub(super) fn passed(sent: &HeaderMap, any_body: bool) -> Vec<Field<'_>> {
     let hop_by_hop: Vec<_> = sent
         .get_all(CONNECTION)
         .iter()
@@ -257,11 +272,9 @@ pub(super) fn passed(sent: &HeaderMap, any_body: bool) -> HeaderMap {
         !hop_by_hop.contains(name)
             && (PASSED.contains(name) || any_body && !NEVER.contains(&name.as_str()))
     };
-    let mut headers = HeaderMap::with_capacity(8);
-    for (name, value) in sent.iter().filter(|(name, _)| kept(name)) {
-        headers.append(name, value.clone());
-    }
-    headers
+    let mut fields = Vec::with_capacity(sent.len() + 2);
+    fields.extend(sent.iter().filter(|(name, _)| kept(name)));
+    fields
 }
 
 /// Of an upstream of another kind every end-to-end field is passed on but these.
