@@ -319,18 +319,18 @@ impl Store {
         let mut pages = Vec::with_capacity(1 + run.map_or(0, |run| run.len()));
         pages.push(new);
         for kept in run.into_iter().flat_map(|run| run.iter()) {
-            if kept.nth == nth {
-                variants += 1;
-                if variants > MOST_VARIANTS || !stays(&kept.entry) {
-                    continue;
-                }
+            if kept.nth == nth && !stays(&kept.entry) {
+                continue;
             }
-            bytes += kept.bytes();
             if whole.is_none() && now >= self.end(&kept.entry) {
                 expired += 1;
-            } else if bytes > self.most_of_a_run {
+                continue;
+            }
+            variants += usize::from(kept.nth == nth);
+            bytes += kept.bytes();
+            if bytes > self.most_of_a_run {
                 crowded += 1;
-            } else {
+            } else if kept.nth != nth || variants <= MOST_VARIANTS {
                 pages.push(kept.clone());
             }
         }
