@@ -126,3 +126,16 @@ impl fmt::Debug for Page {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_millisecond_counts_as_whole() {
+        for (nanos, millis) in [(0, 0), (1, 1), (1_000_000, 1), (1_000_001, 2)] {
+            let duration = Duration::from(Millis::from(Duration::from_nanos(nanos)));
+            assert_eq!(duration, Duration::from_millis(millis), "{nanos}");
+        }
+    }
+}

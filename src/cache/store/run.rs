@@ -216,7 +216,8 @@ mod tests {
 
     use super::*;
     use crate::cache::test_pages::{self, cases};
-    use crate::contacts::Api;
+    use crate::contacts::{Api, Forwarded};
+    use crate::upstream::allowance::Debt;
 
     fn page(skip: u64, limit: Option<u64>) -> PageKey {
         PageKey {
@@ -259,6 +260,26 @@ mod tests {
             test_pages::key("cl-2"),
         ] {
             assert_ne!(run(&other), run(&one), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_lasts_as_long_as_the_last_of_its_pages_and_is_whole_until_the_first_ends() {
+        let page = test_pages::page("x", &[]);
+        let (now, sent) = (page.received_at, Forwarded::default());
+        let debt = Debt::default();
+        let entry = Entry::of(&page, &sent, false, &test_pages::rules(), debt).unwrap();
+        let kept = Kept::new(0, Arc::new(entry));
+        let second = Duration::from_secs(1);
+        let pages = |number| vec![kept.clone(); number];
+        for (first, second) in [(second, 5 * second), (5 * second, second)] {
+            let run = Run::of(pages(1), |_| now + first);
+            let both = run.with(pages(2), now + second);
+            let (soonest, latest) = (first.min(second), first.max(second));
+            assert_eq!((run.lasts(now), both.lasts(now)), (first, latest));
+            assert!(both.is_whole(now + soonest - Duration::from_nanos(1)));
+            assert!(!both.is_whole(now + soonest));
+            assert_eq!(both.lasts(now + latest), Duration::ZERO);
         }
     }
 

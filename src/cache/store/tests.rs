@@ -259,6 +259,28 @@ fn what_is_dropped_for_want_of_room_is_counted_by_page() {
 }
 
 #[test]
+fn of_one_key_the_oldest_page_goes_when_there_are_many_and_none_of_another() {
+    let world = World::new(1 << 20);
+    assert!(world.put(1, "another", Duration::ZERO));
+    const TENANTS: [&str; MOST_VARIANTS + 2] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+    let key = world.key(0);
+    for tenant in TENANTS {
+        let page = page(tenant, &[("vary", "x-tenant")]);
+        let sent = sent("x-tenant", tenant);
+        let entry = entry(&page, &sent);
+        let ticket = world.store.ticket(&key.list);
+        assert!(ticket.store(&key, entry, &sent, None));
+    }
+    let is_there = |tenant: &&'static str| {
+        let entry = world.store.entry(&key, &sent("x-tenant", tenant));
+        entry.is_some()
+    };
+    let there: Vec<_> = TENANTS.into_iter().filter(is_there).collect();
+    assert_eq!(there, TENANTS[2..]);
+    assert!(world.has(1));
+}
+
+#[test]
 fn to_discard_a_page_leaves_the_others_of_its_run() {
     let world = World::new(1 << 20);
     for nth in 0..3 {
