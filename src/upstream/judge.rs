@@ -355,6 +355,32 @@ mod tests {
     }
 
     #[test]
+    fn a_date_that_is_missing_or_not_passed_on_is_that_of_arrival() {
+        let date = SystemTime::UNIX_EPOCH + Duration::from_secs(1_704_067_200);
+        let at = Arrival {
+            received_at: crate::clock::Clock::system().now(),
+            date,
+            took: Duration::ZERO,
+        };
+        const ITS: &str = "Sun, 31 Dec 2023 23:59:00 GMT";
+        const OURS: &str = "Mon, 01 Jan 2024 00:00:00 GMT";
+        for (sent, want) in [
+            (&[][..], OURS),
+            (&[("date", ITS)], ITS),
+            (&[("date", ITS), ("connection", "date")], OURS),
+            (&[("date", "never")], "never"),
+        ] {
+            let mut answer = Response::new(Bytes::new());
+            for (name, value) in sent {
+                let value = HeaderValue::from_static(value);
+                answer.headers_mut().insert(*name, value);
+            }
+            let page = page(answer, true, at);
+            assert_eq!(page.fields.get(DATE), Some(want.as_bytes()), "{sent:?}");
+        }
+    }
+
+    #[test]
     fn a_refusal_in_a_success_is_known_however_json_spells_it() {
         for (message, refused) in [
             ("exceeded the per-minute rate limit", true),
