@@ -103,6 +103,8 @@ pub struct Wanted {
     pub reason: Reason,
     /// What was in memory and would not do.
     pub known: Option<Arc<Entry>>,
+    /// What there were of [`Store::puts`](store::Store::puts) before that was looked for; 0: it was longer ago.
+    pub seen: u64,
     /// Whether the caller sent an `Authorization`.
     pub authorized: bool,
     /// Whether nothing of the answer is to be kept for the caller's sake.
@@ -112,12 +114,13 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    fn of(read: &Read, reason: Reason, known: Option<Arc<Entry>>) -> Self {
+    fn of(read: &Read, reason: Reason, known: Option<Arc<Entry>>, seen: u64) -> Self {
         Self {
             key: read.key.clone(),
             forwarded: read.forwarded.clone(),
             reason,
             known,
+            seen,
             authorized: read.authorized,
             no_store: read.directives.no_store,
             caller: read.caller.clone(),

@@ -105,9 +105,13 @@ where
             flight.join(wanted.no_store);
             return flight.clone().land(true).boxed();
         }
-        // Between the caller's look-up and this one a fetch may have landed.
-        let seen = self.0.lookups.store.puts();
-        let found = self.0.lookups.store.entry(&name.0, &name.1);
+        // Since the caller's look-up a fetch may have landed. One that is landing is still in the book.
+        let store = &self.0.lookups.store;
+        let seen = store.puts();
+        let found = match seen == wanted.seen {
+            true => None,
+            false => store.entry(&name.0, &name.1),
+        };
         if let Some(found) =
             found.filter(|found| !known.is_some_and(|known| Arc::ptr_eq(known, found)))
         {
@@ -193,7 +197,7 @@ where
         // By then the page may be gone, and with it the wish.
         let launch = self.launch(&desk, 0, move || {
             let entry = known.upgrade()?;
-            Some(Wanted::of(&read, Reason::Refresh, Some(entry)))
+            Some(Wanted::of(&read, Reason::Refresh, Some(entry), 0))
         });
         let mut book = desk.book();
         book.want(&name, entry, launch);

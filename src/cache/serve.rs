@@ -100,9 +100,10 @@ where
                 return Soon::Later(Box::pin(forget));
             }
         };
+        let seen = self.memory.store.puts();
         let entry = match self.memory.store.find(&read.key, &read.forwarded, read.at) {
             Found::Page(entry) => entry,
-            none => return Soon::Later(Box::pin(self.clone().fetch(read, none))),
+            none => return Soon::Later(Box::pin(self.clone().fetch(read, none, seen))),
         };
         let age = entry.page.age(read.at);
         let limits = self.limits(&entry);
@@ -110,7 +111,8 @@ where
             Verdict::Serve => Ok(self.hit(&read, entry, &limits, age)),
             Verdict::ServeAndRefresh => Ok(self.hit_and_refresh(&read, entry, &limits, age)),
             Verdict::Fetch => {
-                return Soon::Later(Box::pin(self.clone().fetch(read, Found::Page(entry))));
+                let there = Found::Page(entry);
+                return Soon::Later(Box::pin(self.clone().fetch(read, there, seen)));
             }
             Verdict::Refuse => Err(Error::NotCached),
         };
@@ -162,7 +164,7 @@ where
 
     /// Looks for what other replicas have, and waits for a fetch where that will not do. If it fails, a page that is there by
     /// then will do, or the old one, for as long as the policy says.
-    async fn fetch(self, read: Read, mut there: Found) -> Result<Answer, Error> {
+    async fn fetch(self, read: Read, mut there: Found, mut seen: u64) -> Result<Answer, Error> {
         if let Some(found) = self.fetches.look(&read, there.as_page()).await {
             let age = found.page.age(self.memory.clock.now());
             let limits = self.limits(&found);
@@ -171,7 +173,7 @@ where
                 Verdict::ServeAndRefresh => {
                     return Ok(self.hit_and_refresh(&read, found, &limits, age));
                 }
-                Verdict::Fetch | Verdict::Refuse => there = Found::Page(found),
+                Verdict::Fetch | Verdict::Refuse => (there, seen) = (Found::Page(found), 0),
             }
         }
         if read.directives.only_if_cached {
@@ -194,7 +196,7 @@ where
             }
         };
         let old = there.page();
-        let wanted = Wanted::of(&lasting(&read), Reason::Miss, old.clone());
+        let wanted = Wanted::of(&lasting(&read), Reason::Miss, old.clone(), seen);
         let fetched = self.inner.clone().oneshot(wanted).await;
         let mut fetched = fetched.map_err(Error::from_tower);
         let now = self.memory.clock.now();

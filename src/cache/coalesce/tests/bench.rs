@@ -220,6 +220,7 @@ pub(super) fn wanted(list: &str, known: Option<Arc<Entry>>) -> Wanted {
         forwarded: none(),
         reason: Reason::Miss,
         known,
+        seen: 0,
         authorized: false,
         no_store: false,
         caller: Arc::new(Caller {
