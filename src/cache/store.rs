@@ -154,16 +154,13 @@ impl Store {
         // longer than it lasts itself.
         let whole = run.is_whole(now);
         let mut those = run.at(place.nth).filter(|one| whole || now < self.end(one));
-        let others = match those.clone().next() {
+        if let Some(entry) = those.clone().find(|one| one.selection.admits(sent)) {
+            entry.prefetch();
+            return Found::Page(entry.clone());
+        }
+        match those.next() {
             Some(_) => Found::Others,
             None => Found::Nothing,
-        };
-        match those.find(|one| one.selection.admits(sent)) {
-            Some(entry) => {
-                entry.prefetch();
-                Found::Page(entry.clone())
-            }
-            None => others,
         }
     }
 
