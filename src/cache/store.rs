@@ -30,22 +30,27 @@ use shelf::Shelf;
 
 /// The pages in memory. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     runs: Cache<RunKey, Run, foldhash::quality::RandomState>,
-    settings: Arc<ArcSwap<Settings>>,
+    settings: ArcSwap<Settings>,
     clock: Clock,
     metrics: Arc<Metrics>,
-    shelves: Arc<Mutex<Shelves>>,
-    /// Runs that moka dropped of itself and that are still on their shelves. moka tells of them in the middle of its
-    /// other work, when the shelves may be locked.
-    dropped: Arc<Mutex<Vec<Arc<RunKey>>>>,
+    shelves: Mutex<Shelves>,
+    dropped: Dropped,
     /// How many pages there are.
     entries: Arc<AtomicU64>,
     /// Bytes.
     most_of_a_run: u64,
-    /// See [`Self::puts`].
-    puts: Arc<AtomicU64>,
+    /// See [`Store::puts`].
+    puts: AtomicU64,
 }
+
+/// Runs that moka dropped of itself and that are still on their shelves. moka tells of them in the middle of its other work, when
+/// the shelves may be locked.
+type Dropped = Arc<Mutex<Vec<Arc<RunKey>>>>;
 
 type Shelves = HashMap<ListKey, Shelf>;
 
@@ -95,7 +100,7 @@ pub struct Ticket {
 impl Store {
     /// An empty store that holds `max_bytes` of whole entries.
     pub fn new(settings: &Settings, metrics: Arc<Metrics>, clock: Clock) -> Self {
-        let dropped = Arc::<Mutex<Vec<_>>>::default();
+        let dropped = Dropped::default();
         let entries = Arc::<AtomicU64>::default();
         let (drops, held, told) = (dropped.clone(), entries.clone(), metrics.clone());
         let runs = Cache::builder()
@@ -117,26 +122,26 @@ impl Store {
                 locked(&drops).push(key);
             })
             .build_with_hasher(foldhash::quality::RandomState::default());
-        Self {
+        Self(Arc::new(Inner {
             runs,
-            settings: Arc::new(ArcSwap::from_pointee(settings.clone())),
+            settings: ArcSwap::from_pointee(settings.clone()),
             clock,
             metrics,
-            shelves: Arc::default(),
+            shelves: Mutex::default(),
             dropped,
             entries,
             most_of_a_run: settings.max_bytes / RUNS_AT_LEAST,
-            puts: Arc::default(),
-        }
+            puts: AtomicU64::new(0),
+        }))
     }
 
     /// From now on keeps pages for as long as these settings say, those that are there too. Their memory stays as it was.
     pub fn keep_by(&self, settings: &Settings) {
-        self.settings.store(Arc::new(settings.clone()));
-        for key in self.runs.iter().map(|(key, _)| key).collect::<Vec<_>>() {
+        self.0.settings.store(Arc::new(settings.clone()));
+        for key in self.0.runs.iter().map(|(key, _)| key).collect::<Vec<_>>() {
             // Under the lock, or a page could come back that was replaced or forgotten meanwhile.
-            let _shelves = locked(&self.shelves);
-            if let Some(run) = self.runs.get(&key.place()) {
+            let _shelves = locked(&self.0.shelves);
+            if let Some(run) = self.0.runs.get(&key.place()) {
                 let run = Run::of(run.to_vec(), |entry| self.end(entry));
                 self.insert(RunKey::clone(&key), run);
             }
@@ -147,7 +152,7 @@ impl Store {
     /// What is in memory for a request with these fields, at this moment.
     pub fn find(&self, key: &PageKey, sent: &Forwarded, now: Instant) -> Found {
         let place = Place::of(key);
-        let Some(run) = self.runs.get(&place) else {
+        let Some(run) = self.0.runs.get(&place) else {
             return Found::Nothing;
         };
         // Of several it is one that is still of use: a newer one, which may be for more requests, does not hide an older one for
@@ -166,12 +171,12 @@ impl Store {
 
     /// The page that is in memory for a request with these fields.
     pub fn entry(&self, key: &PageKey, sent: &Forwarded) -> Option<Arc<Entry>> {
-        self.find(key, sent, self.clock.now()).page()
+        self.find(key, sent, self.0.clock.now()).page()
     }
 
     /// How many pages were put into memory so far. Where none was since a look, another look finds no more.
     pub fn puts(&self) -> u64 {
-        self.puts.load(Relaxed)
+        self.0.puts.load(Relaxed)
     }
 
     /// The outer bound of an entry's life, so that contacts are not kept without need. How old a page may be for whom is the
@@ -182,7 +187,7 @@ impl Store {
             initial_age,
             ..
         } = entry.page;
-        let kept_for = entry.terms.limits(&self.settings.load()).kept;
+        let kept_for = entry.terms.limits(&self.0.settings.load()).kept;
         let left = kept_for.saturating_sub(initial_age.into()).min(A_CENTURY);
         received_at + left
     }
@@ -203,15 +208,15 @@ impl Store {
     /// The clock that all versions are of was wrong by so many microseconds.
     pub fn set_right(&self, by: i64) {
         // Under the lock, or a page could be compared in between.
-        let _shelves = locked(&self.shelves);
+        let _shelves = locked(&self.0.shelves);
         let set_right = |kept: &Kept| kept.entry.set_right(by);
-        let runs = self.runs.iter();
+        let runs = self.0.runs.iter();
         runs.for_each(|(_, run)| run.iter().for_each(set_right));
     }
 
     /// To be taken before a fetch begins.
     pub fn ticket(&self, list: &ListKey) -> Ticket {
-        let mut shelves = locked(&self.shelves);
+        let mut shelves = locked(&self.0.shelves);
         let shelf = shelves.entry(list.clone());
         // As the shelf has it, so that all pages of a list share one text.
         let list = shelf.key().clone();
@@ -228,9 +233,9 @@ impl Store {
     /// pages there were.
     pub fn forget(&self, what: &Forget) -> u64 {
         let mut forgotten = 0;
-        let now = self.clock.now();
+        let now = self.0.clock.now();
         {
-            let mut shelves = locked(&self.shelves);
+            let mut shelves = locked(&self.0.shelves);
             let lists = match what.one_list() {
                 Some(list) => vec![list],
                 None => shelves
@@ -248,10 +253,10 @@ impl Store {
                 for key in shelf.clear() {
                     // Looked for first: what is past its time is no longer there for anybody, but moka would still
                     // hand it out as removed.
-                    let run = self.runs.get(&key.place());
+                    let run = self.0.runs.get(&key.place());
                     let of_use = |kept: &&Kept| now < self.end(&kept.entry);
                     forgotten += run.map_or(0, |run| run.iter().filter(of_use).count());
-                    self.runs.invalidate(&key.place());
+                    self.0.runs.invalidate(&key.place());
                 }
                 if !shelf.is_needed() {
                     shelves.remove(&list);
@@ -264,7 +269,7 @@ impl Store {
 
     /// The same for all lists that are meant, where that is not easily said: nobody waits meanwhile.
     pub fn forget_those(&self, meant: &dyn Fn(&ListKey) -> bool) {
-        let lists: Vec<_> = locked(&self.shelves).keys().cloned().collect();
+        let lists: Vec<_> = locked(&self.0.shelves).keys().cloned().collect();
         for list in lists.into_iter().filter(meant) {
             self.forget(&list.into());
         }
@@ -273,20 +278,20 @@ impl Store {
     /// How many pages there are, and what they weigh in bytes.
     pub fn holds(&self) -> (u64, u64) {
         self.tidy();
-        (self.entries.load(Relaxed), self.runs.weighted_size())
+        (self.0.entries.load(Relaxed), self.0.runs.weighted_size())
     }
 
     /// Does moka's bookkeeping, and takes off the shelves what moka dropped. Tells what that was.
     fn tidy(&self) -> Vec<Arc<RunKey>> {
-        self.runs.run_pending_tasks();
-        let dropped = std::mem::take(&mut *locked(&self.dropped));
+        self.0.runs.run_pending_tasks();
+        let dropped = std::mem::take(&mut *locked(&self.0.dropped));
         if dropped.is_empty() {
             return dropped;
         }
-        let mut shelves = locked(&self.shelves);
+        let mut shelves = locked(&self.0.shelves);
         for key in &dropped {
             // It may have come back since. Nothing comes back while the shelves are locked.
-            if !self.runs.contains_key(&key.place()) {
+            if !self.0.runs.contains_key(&key.place()) {
                 unlist(&mut shelves, key);
             }
         }
@@ -294,8 +299,8 @@ impl Store {
     }
 
     fn insert(&self, key: RunKey, run: Run) {
-        self.entries.fetch_add(run.len() as u64, Relaxed);
-        self.runs.insert(key, run);
+        self.0.entries.fetch_add(run.len() as u64, Relaxed);
+        self.0.runs.insert(key, run);
     }
 
     /// A run with one more page; of those of its place the ones stay that `stays` says. Nothing is asked of the others, unless one
@@ -325,14 +330,14 @@ impl Store {
             }
             variants += usize::from(kept.nth == nth);
             bytes += kept.bytes();
-            if bytes > self.most_of_a_run {
+            if bytes > self.0.most_of_a_run {
                 crowded += 1;
             } else if kept.nth != nth || variants <= MOST_VARIANTS {
                 pages.push(kept.clone());
             }
         }
-        self.metrics.evicted("expired", expired);
-        self.metrics.evicted("size", crowded);
+        self.0.metrics.evicted("expired", expired);
+        self.0.metrics.evicted("size", crowded);
         match whole {
             Some(run) => run.with(pages, end),
             None => Run::of(pages, |entry| self.end(entry)),
@@ -343,7 +348,7 @@ impl Store {
 impl Ticket {
     /// Whether the list has not been forgotten since.
     pub fn is_good(&self) -> bool {
-        locked(&self.store.shelves)
+        locked(&self.store.0.shelves)
             .get(&self.list)
             .is_some_and(|shelf| shelf.generation == self.generation)
     }
@@ -358,10 +363,10 @@ impl Ticket {
         old: Option<&Arc<Entry>>,
     ) -> bool {
         let store = &self.store;
-        let (now, place) = (store.clock.now(), Place::of(key));
+        let (now, place) = (store.0.clock.now(), Place::of(key));
         let of_use = now < store.end(&entry);
         {
-            let mut shelves = locked(&store.shelves);
+            let mut shelves = locked(&store.0.shelves);
             let Some(shelf) = shelves.get_mut(&self.list) else {
                 return false;
             };
@@ -371,7 +376,7 @@ impl Ticket {
             let run_key = place.run(&self.list);
             // What is in memory is on its shelf.
             let new = shelf.put(&run_key);
-            let run = if new { None } else { store.runs.get(&place) };
+            let run = if new { None } else { store.0.runs.get(&place) };
             let is_newer = |one: &Arc<Entry>| {
                 one.version() > entry.version()
                     && one.selection.admits(sent)
@@ -386,35 +391,35 @@ impl Ticket {
             };
             let run = store.with(run.as_ref(), place.nth, entry, now, stays);
             store.insert(run_key, run);
-            store.puts.fetch_add(1, Relaxed);
+            store.0.puts.fetch_add(1, Relaxed);
         }
         // After every fetch, of which there are few, so that memory never runs ahead of max_bytes.
         let dropped = store.tidy();
         let stays = || dropped.iter().all(|run| !place.equivalent(run));
-        of_use && (stays() || store.runs.contains_key(&place))
+        of_use && (stays() || store.0.runs.contains_key(&place))
     }
 
     /// Drops what a fetch with this ticket showed to be no longer what the vendor says. What is there of a list that
     /// was forgotten meanwhile is from a later fetch.
     pub fn discard(&self, key: &PageKey) {
         let store = &self.store;
-        let mut shelves = locked(&store.shelves);
+        let mut shelves = locked(&store.0.shelves);
         let shelf = shelves.get(&self.list);
         if shelf.is_none_or(|shelf| shelf.generation != self.generation) {
             return;
         }
         let place = Place::of(key);
         let run_key = place.run(&self.list);
-        let run = store.runs.get(&place);
+        let run = store.0.runs.get(&place);
         let run = run.as_deref().unwrap_or_default();
         let others = run.iter().filter(|kept| kept.nth != place.nth);
         let others: Vec<_> = others.cloned().collect();
         let gone = run.len() - others.len();
         if others.is_empty() {
             unlist(&mut shelves, &run_key);
-            store.runs.invalidate(&place);
+            store.0.runs.invalidate(&place);
         } else if gone > 0 {
-            store.metrics.evicted("explicit", gone as u64);
+            store.0.metrics.evicted("explicit", gone as u64);
             store.insert(run_key, Run::of(others, |entry| store.end(entry)));
         }
     }
@@ -422,7 +427,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut shelves = locked(&self.store.shelves);
+        let mut shelves = locked(&self.store.0.shelves);
         if let Some(shelf) = shelves.get_mut(&self.list) {
             shelf.fetches -= 1;
             if !shelf.is_needed() {

@@ -13,14 +13,14 @@ impl Store {
     /// Drops a page and those of its run as moka does of itself, for want of room.
     pub(in super::super) fn evict(&self, key: &PageKey) {
         let run = Place::of(key).run(&key.list);
-        self.runs.invalidate(&run.place());
-        locked(&self.dropped).push(Arc::new(run));
+        self.0.runs.invalidate(&run.place());
+        locked(&self.0.dropped).push(Arc::new(run));
     }
 
     /// The pages of a key.
     fn all_of(&self, key: &PageKey) -> Vec<Arc<Entry>> {
         let place = Place::of(key);
-        let run = self.runs.get(&place);
+        let run = self.0.runs.get(&place);
         run.iter()
             .flat_map(|run| run.at(place.nth).cloned())
             .collect()
@@ -173,7 +173,7 @@ impl World {
     fn put(&self, nth: u64, body: &str, age: Duration) -> bool {
         let mut page = page(body, &[]);
         page.initial_age = age.into();
-        page.received_at = self.store.clock.now();
+        page.received_at = self.store.0.clock.now();
         let (key, sent) = (self.key(nth), Forwarded::default());
         let entry = entry(&page, &sent);
         self.store.ticket(&key.list).store(&key, entry, &sent, None)
@@ -214,7 +214,7 @@ fn a_page_past_its_time_is_gone_though_its_run_stays() {
     let none = world.store.find(
         &world.key(0),
         &Forwarded::default(),
-        world.store.clock.now(),
+        world.store.0.clock.now(),
     );
     assert!(matches!(none, Found::Nothing), "{none:?}");
     // Its memory goes with the next page that comes.
@@ -453,7 +453,7 @@ impl Both {
         let mut held = 0;
         for key in (0..KEYS).map(nth).filter(|key| what.means(&key.list)) {
             let all = self.store.all_of(&key);
-            let now = self.store.clock.now();
+            let now = self.store.0.clock.now();
             let of_use = all.iter().filter(|entry| now < self.store.end(entry));
             held += of_use.count() as u64;
             self.pages.remove(&key);
@@ -467,7 +467,7 @@ impl Both {
     /// That the store holds what the model does, and no more than `max_bytes` of it; and that the shelves are right.
     fn agree(&mut self) {
         let (entries, bytes) = self.store.holds();
-        assert!(bytes <= self.store.runs.policy().max_capacity().unwrap());
+        assert!(bytes <= self.store.0.runs.policy().max_capacity().unwrap());
         for out in &self.tickets {
             assert_eq!(out.ticket.is_good(), out.good);
         }
@@ -489,7 +489,7 @@ impl Both {
                 }
             }
             present += self.store.all_of(&key).len() as u64;
-            if self.store.runs.contains_key(&Place::of(&key)) {
+            if self.store.0.runs.contains_key(&Place::of(&key)) {
                 let runs = shelved.entry(key.list.clone()).or_default();
                 runs.insert(run_of(&key));
             }
@@ -499,7 +499,7 @@ impl Both {
         for out in &self.tickets {
             *fetches.entry(out.ticket.list.clone()).or_default() += 1;
         }
-        for (list, shelf) in locked(&self.store.shelves).iter() {
+        for (list, shelf) in locked(&self.store.0.shelves).iter() {
             assert!(shelf.is_needed(), "{list:?}");
             assert_eq!(shelf.fetches, fetches.remove(list).unwrap_or_default());
             let there = shelved.remove(list).unwrap_or_default();
@@ -528,7 +528,7 @@ impl Both {
             self.forget(&all);
         }
         assert_eq!(self.store.holds(), (0, 0));
-        assert!(locked(&self.store.shelves).is_empty());
-        assert!(locked(&self.store.dropped).is_empty());
+        assert!(locked(&self.store.0.shelves).is_empty());
+        assert!(locked(&self.store.0.dropped).is_empty());
     }
 }
