@@ -169,8 +169,8 @@ impl From<HeaderMap> for Fields {
 }
 
 impl Fields {
-    /// Bytes of texts that most pages have: a `Date`, and an `ETag` of 128 bits as it is mostly written.
-    pub const TEXTS: usize = 64;
+    /// Bytes of texts that most pages have, with their ends: a `Date`, and an `ETag` of 128 bits as it is mostly written.
+    pub const TEXTS: usize = 65;
 
     /// The fields of a page with this body, which has their texts behind it if it has room for them: one piece of memory for
     /// all of a page. Those of one name come one after the other.
@@ -410,6 +410,15 @@ mod tests {
         let shared = Bytes::from(b"body".to_vec());
         let (page, body) = Fields::with_body(&fields.iter().collect::<Vec<_>>(), shared.clone());
         assert_eq!((&body, &page.to_map()), (&shared, &fields));
+    }
+
+    #[test]
+    fn there_is_room_for_a_date_and_a_tag_of_usual_length() {
+        let date = "Mon, 01 Jan 2024 00:00:00 GMT";
+        let usual = [date, "\"0123456789abcdef0123456789abcdef\""];
+        let usual = usual.map(HeaderValue::from_static);
+        let (texts, _) = packed(&usual.each_ref(), Bytes::new());
+        assert_eq!(texts.len(), Fields::TEXTS);
     }
 
     #[test]
