@@ -164,7 +164,7 @@ where
 
     /// Looks for what other replicas have, and waits for a fetch where that will not do. If it fails, a page that is there by
     /// then will do, or the old one, for as long as the policy says.
-    async fn fetch(self, read: Read, mut there: Found, mut seen: u64) -> Result<Answer, Error> {
+    async fn fetch(self, read: Read, mut there: Found, seen: u64) -> Result<Answer, Error> {
         if let Some(found) = self.fetches.look(&read, there.as_page()).await {
             let age = found.page.age(self.memory.clock.now());
             let limits = self.limits(&found);
@@ -173,7 +173,7 @@ where
                 Verdict::ServeAndRefresh => {
                     return Ok(self.hit_and_refresh(&read, found, &limits, age));
                 }
-                Verdict::Fetch | Verdict::Refuse => (there, seen) = (Found::Page(found), 0),
+                Verdict::Fetch | Verdict::Refuse => there = Found::Page(found),
             }
         }
         if read.directives.only_if_cached {

@@ -94,31 +94,28 @@ impl<'a> Place<'a> {
     }
 }
 
+/// What tells a run from others: all of its first page's key.
+fn parts(key: &PageKey, first: u64) -> impl Hash + PartialEq {
+    let PageKey {
+        list,
+        api,
+        skip: _,
+        limit,
+        extra,
+    } = key;
+    (first, api, limit, list, extra)
+}
+
 /// Of the run alone, so that a page's run is found without a key being made for it.
 impl Hash for Place<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let PageKey {
-            list,
-            api,
-            skip: _,
-            limit,
-            extra,
-        } = self.key;
-        (list, api, self.first, limit, extra).hash(state);
+        parts(self.key, self.first).hash(state);
     }
 }
 
 impl Equivalent<RunKey> for Place<'_> {
     fn equivalent(&self, RunKey(other): &RunKey) -> bool {
-        let PageKey {
-            list,
-            api,
-            skip: _,
-            limit,
-            extra,
-        } = self.key;
-        (self.first, api, limit) == (other.skip, &other.api, &other.limit)
-            && (list, extra) == (&other.list, &other.extra)
+        parts(self.key, self.first) == parts(other, other.skip)
     }
 }
 
