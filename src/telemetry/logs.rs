@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -200,6 +200,10 @@ impl Lines {
 
     /// Tells of what is over, and whether there is more to tell of later. If not, whoever is counted next wakes the thread.
     fn still_owing(&self) -> bool {
+        // Nothing was counted since there was nothing to tell of, and it need not be looked for among all kinds.
+        if !self.owing.load(Acquire) {
+            return false;
+        }
         self.tell_of_what_is_over(Duration::ZERO);
         // Whoever finds this set was counted before, and is seen by what comes next.
         self.owing.swap(false, AcqRel);
