@@ -23,6 +23,7 @@ address = "127.0.0.1:$admin"
 url = "$scheme://127.0.0.1:$vendor"
 [cache]
 fresh_for = "1h"
+max_bytes = "$max_bytes"
 [allowance]
 $allowance
 [telemetry]
@@ -152,10 +153,11 @@ class Stage:
         self.folder = pathlib.Path(options.folder)
         self.write("client_secret", "0e4d5ac9d1e84f6d8c3b1a0f9e8d7c6b7f0c1d5b2a9e4f6d\n")
 
-    def gateway(self, allowance=SOME_CALLS, scheme="http", vendor=None, more=""):
+    def gateway(self, allowance=SOME_CALLS, scheme="http", vendor=None, max_bytes="64MiB", more=""):
         """`more`: settings, as a template."""
         port, admin = free_port(), free_port()
-        file = self.write(f"{port}.toml", GATEWAY + more, port, vendor, admin=admin, allowance=allowance, scheme=scheme)
+        told = {"admin": admin, "allowance": allowance, "scheme": scheme, "max_bytes": max_bytes}
+        file = self.write(f"{port}.toml", GATEWAY + more, port, vendor, **told)
         gateway = self.start("contacts-gateway", [self.options.binary, "--config", file], port)
         gateway.admin = admin
         # To nobody else: they do not look at it, and HAProxy would keep no page for it.

@@ -1,16 +1,30 @@
--- For wrk. With the argument "misses" every request asks for another page; at the end come the figures, as a line of JSON,
+-- For wrk. With the argument "misses" every request asks for another page; with "fill" and "among", a first page and a number of
+-- pages, for those of one list by turns from the first on, or for any of them. At the end come the figures, as a line of JSON,
 -- times in microseconds.
 
 function init(args)
-  if args[1] ~= "misses" then return end
-  local whole = wrk.format("GET", wrk.path .. "&skip=@")
+  local mode, first, pages = args[1], tonumber(args[2]), tonumber(args[3])
+  if not mode then return end
+  local more = mode == "misses" and "&skip=@" or "&limit=50&skip=@"
+  local whole = wrk.format("GET", wrk.path .. more)
   local at = whole:find("@", 1, true)
   local before, after = whole:sub(1, at - 1), whole:sub(at + 1)
-  -- Not one that an earlier run asked for: no run is shorter than a second, and none asks for a million pages in one.
-  local skip = os.time() % 1000000 * 1000000
-  function request()
-    skip = skip + 1
-    return before .. skip .. after
+  if mode == "among" then
+    math.randomseed(os.time())
+    function request() return before .. 50 * math.random(0, pages - 1) .. after end
+  elseif mode == "fill" then
+    local n = first - 1
+    function request()
+      n = n + 1
+      return before .. 50 * (n % pages) .. after
+    end
+  else
+    -- Not one that an earlier run asked for: no run is shorter than a second, and none asks for a million pages in one.
+    local skip = os.time() % 1000000 * 1000000
+    function request()
+      skip = skip + 1
+      return before .. skip .. after
+    end
   end
 end
 
