@@ -111,7 +111,7 @@ async fn of_who_is_turned_away_what_is_sent_on_is_kept_and_not_the_whole_head() 
         .values()
         .map(|account| account["wanted"].as_u64().unwrap());
     assert!(wanted.sum::<u64>() >= 400, "{status}");
-    let more = gateway.program.resident() - before;
+    let more = gateway.program.resident().saturating_sub(before);
     assert!(
         more < 10 * MIB,
         "{more} bytes for what 50 MiB of heads said"
