@@ -29,7 +29,10 @@ def many(stage, report):
     each = (many.memory() - empty) * 1024 / entries(many) - len(body)
     worlds = {FEW: few, MANY: many}
     before = [results(server) for server in worlds.values()]
-    rounds = [{pages: among(server, where, options.seconds, pages) for pages, server in worlds.items()} for _ in range(options.rounds)]
+    rounds = [
+        {pages: wrk(server, where, options.seconds, 64, "among", str(pages)) for pages, server in worlds.items()}
+        for _ in range(options.rounds)
+    ]
     after = [results(server) for server in worlds.values()]
     for was, now in zip(before, after):
         others = {result: count for result, count in now.items() if result != "hit" and count > was[result]}
@@ -54,11 +57,7 @@ def fill(server, where, pages):
     """Asks for one page after the other until all are there. A run of wrk ends with some that it has asked for in vain."""
     while (there := entries(server)) < pages:
         say(f"   {there:,} pages of {pages:,}")
-        wrk(server, where, 5, 64, "fill", str(max(0, there - 64)), str(pages))
-
-
-def among(server, where, seconds, pages):
-    return wrk(server, where, seconds, 64, "among", "0", str(pages))
+        wrk(server, where, 5, 64, "fill", str(pages), str(max(0, there - 64)))
 
 
 def entries(server):

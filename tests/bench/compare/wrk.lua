@@ -1,9 +1,9 @@
--- For wrk. With the argument "misses" every request asks for another page; with "fill" and "among", a first page and a number of
--- pages, for those of one list by turns from the first on, or for any of them. At the end come the figures, as a line of JSON,
--- times in microseconds.
+-- For wrk. With the argument "misses" every request asks for another page; with "among" and a number of pages, for any of so many
+-- of one list, and with "fill", that number and a first one, for one after the other. At the end come the figures, as a line of
+-- JSON, times in microseconds.
 
 function init(args)
-  local mode, first, pages = args[1], tonumber(args[2]), tonumber(args[3])
+  local mode, pages, first = args[1], tonumber(args[2]), tonumber(args[3])
   if not mode then return end
   local more = mode == "misses" and "&skip=@" or "&limit=50&skip=@"
   local whole = wrk.format("GET", wrk.path .. more)
