@@ -10,7 +10,6 @@ use std::time::Instant;
 use http::{HeaderName, HeaderValue};
 
 use super::control::Directives;
-use super::id::LONGEST_ID;
 use super::{AccountId, Caller, ContactListId, StreamId};
 use crate::error::Error;
 
@@ -135,18 +134,11 @@ impl ListKey {
         StreamId::check(stream)?;
         ContactListId::check(list)?;
         AccountId::check(account)?;
-        let mut text = [0; 3 * (1 + LONGEST_ID)];
-        let mut end = 0;
-        for id in [stream, list, account] {
-            text[end] = b'/';
-            text[end + 1..][..id.len()].copy_from_slice(id.as_bytes());
-            end += 1 + id.len();
-        }
+        let ids = ["", stream, list, account].join("/");
         static KEY: LazyLock<foldhash::quality::RandomState> = LazyLock::new(Default::default);
         Ok(Self {
-            // Of ids and slashes, which are text.
-            ids: str::from_utf8(&text[..end]).unwrap_or_default().into(),
-            hash: KEY.hash_one(&text[..end]),
+            hash: KEY.hash_one(ids.as_bytes()),
+            ids: ids.into(),
             slashes: (
                 1 + stream.len() as u16,
                 (2 + stream.len() + list.len()) as u16,

@@ -20,7 +20,7 @@ use super::respond::{Asked, Conditions};
 use super::trace::Inbound;
 use super::{Attempt, Body, Rung};
 use crate::contacts::control::Directives;
-use crate::contacts::{AccountId, Ask, Forwarded, ListKey, PageKey, Reach, Read, StreamId, cut};
+use crate::contacts::{Ask, Forwarded, ListKey, PageKey, Reach, Read, StreamId, cut};
 use crate::error::Error;
 use crate::setting::{ForwardedHeader, Host};
 use crate::soon::Soon;
@@ -216,10 +216,7 @@ impl Rules {
                 return Err(bad_parameter(name, "is given twice: give it once"));
             }
             match name {
-                "accountId" => {
-                    AccountId::check(value)?;
-                    found.account = Some(value);
-                }
+                "accountId" => found.account = Some(value),
                 "skip" => found.skip = number(name, value)?,
                 "limit" => {
                     let limit = NonZeroU64::new(number(name, value)?);
@@ -309,7 +306,6 @@ fn account<'a>(
     for value in named.into_iter().flatten() {
         // What is not ASCII is no id either.
         let named = value.to_str().unwrap_or_default();
-        AccountId::check(named)?;
         if *account.get_or_insert(named) != named {
             return Err(Error::BadRequest(
                 "accountId is given with different values: query and header must agree".into(),
