@@ -78,7 +78,8 @@ impl Pool {
     /// One that is free, or comes first: one that is dialled, or another. `anew`: it is to be a new one.
     pub(super) async fn line(self: &Arc<Self>, anew: bool) -> Result<Line, NoLine> {
         if anew {
-            return self.dialled().await;
+            // In a box, since it is large and few need it: every call would have room for it.
+            return Box::pin(self.dialled()).await;
         }
         let mut given = match self.lines().wait() {
             Ok(line) => return Ok(line),
