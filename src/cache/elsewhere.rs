@@ -33,19 +33,15 @@ where
         let mut version = wanted.version();
         let patience = lookups.clock.now() + lookups.patience;
         loop {
-            let until = match go {
+            let flying = match go {
                 Go::Call(call, grant) => return Ok((call, grant)),
-                Go::Elsewhere(until) => until,
+                Go::Elsewhere(flying) => flying,
             };
-            // Heard from before the look, or what is said between the two would be missed.
-            let landings = lookups.fleet.landings(&name.0, &name.1);
             let look = || lookups.look(&name, wanted.known.as_ref(), rules);
             if let Some(found) = look().await {
                 return Err(Ok(landed(found)));
             }
-            if let Some(mut landings) = landings
-                && lookups.clock.now() < until
-            {
+            if let Some((until, mut landings)) = flying {
                 let said = tokio::select! {
                     said = landings.next() => said,
                     () = lookups.clock.sleep_until(until) => None,
@@ -84,10 +80,12 @@ where
             let now = clock.now();
             let wait = match desk.ask_again(&wanted.name(), awaited, *version).await {
                 Ok(Decision::Go(grant)) => return Ok(desk.goes(awaited, grant)),
-                Ok(Decision::Flying(left)) => return Ok(Go::Elsewhere(now + left)),
+                Ok(Decision::Flying(left, landings)) => {
+                    return Ok(Go::Elsewhere(Some((now + left, landings))));
+                }
                 Ok(Decision::Newer(other)) => {
                     *version = other;
-                    return Ok(Go::Elsewhere(now));
+                    return Ok(Go::Elsewhere(None));
                 }
                 Ok(Decision::Wait(wait)) => wait,
                 Ok(Decision::Join) => MOMENT,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::landings::Landings;
 use super::pages::Start;
 use super::script::{Reply, Script, arguments};
 use super::seats::{Part, gap_of};
@@ -205,6 +206,8 @@ impl Account {
             start,
             shared.replica,
         ];
+        // Before the question: how a fetch ends may be heard before the answer that there is one.
+        let landings = Landings::of(shared, page_name.to_owned());
         let (word, value, view, _) = self
             .run("decide", &shared.scripts.decide, keys, more)
             .await?;
@@ -218,7 +221,7 @@ impl Account {
                 member: wish.member.clone(),
             }),
             "wait" => Decision::Wait(time),
-            "flying" => Decision::Flying(time),
+            "flying" => Decision::Flying(time, landings),
             "newer" => Decision::Newer(value),
             _ => Decision::Join,
         };

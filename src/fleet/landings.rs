@@ -2,9 +2,7 @@
 
 use tokio::sync::broadcast;
 
-use super::Fleet;
-use super::names::Name;
-use crate::contacts::{Forwarded, PageKey};
+use super::Shared;
 
 /// That another replica has fetched a page, or failed to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,25 +12,22 @@ pub struct Landing {
     pub problem: Option<String>,
 }
 
-/// Hears of landings from a moment on.
+/// Hears how the fetch of a page at another replica ends, if that is after a moment.
+#[derive(Debug)]
 pub struct Landings {
     page: String,
     heard: broadcast::Receiver<Landing>,
 }
 
-impl Fleet {
-    /// Hears how a page's fetch at another replica ends, if that is after this moment.
-    pub fn landings(&self, key: &PageKey, sent: &Forwarded) -> Option<Landings> {
-        let shared = &self.0.as_deref()?.shared;
-        let Name { page, .. } = shared.names.page(key, sent);
-        Some(Landings {
+impl Landings {
+    /// From this moment on. `page`: what the page is called.
+    pub(super) fn of(shared: &Shared, page: String) -> Self {
+        Self {
             page,
             heard: shared.landings.subscribe(),
-        })
+        }
     }
-}
 
-impl Landings {
     /// Waits for the next word of this page; nothing where words were missed.
     pub async fn next(&mut self) -> Option<Landing> {
         loop {

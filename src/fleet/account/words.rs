@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::contacts::{Forwarded, PageKey};
+use crate::fleet::landings::Landings;
 use crate::fleet::pages::Start;
 
 /// The rules of the account's allowance, as far as replicas have to agree.
@@ -43,14 +44,14 @@ pub struct Wish<'a> {
 }
 
 /// What the store says of a wish.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Decision {
     /// The call may go.
     Go(Grant),
     /// Not for so long.
     Wait(Duration),
-    /// Another replica makes it, and has so long for it.
-    Flying(Duration),
+    /// Another replica makes it, and has so long for it. How it ends is heard.
+    Flying(Duration, Landings),
     /// Another replica has made it: there is a page of this version.
     Newer(u64),
     /// The store does not know what this replica knows: see [`super::Account::join`].

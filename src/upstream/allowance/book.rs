@@ -17,7 +17,7 @@ use super::ledger::{Debt, Ledger};
 use super::limit::{Call, Kind, Limit, Outcome};
 use super::turns::Turns;
 use crate::error::Error;
-use crate::fleet::Grant;
+use crate::fleet::{Grant, Landings};
 
 mod late;
 mod next;
@@ -45,12 +45,12 @@ impl Wishes {
 }
 
 /// How a flight begins.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Go {
     /// With a call, and the right to it where the other replicas know of it.
     Call(Call, Option<Grant>),
-    /// Without: another replica makes the call, and has until then, or has made it.
-    Elsewhere(Instant),
+    /// Without: another replica makes the call, has until then, and is heard when it has; nothing: it has made it.
+    Elsewhere(Option<(Instant, Landings)>),
 }
 
 impl Go {
@@ -301,7 +301,7 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
     }
 
     /// Another replica has fetched what is called so. It is taken from there, if it is wanted.
-    pub(super) fn landed_elsewhere(&mut self, name: &str, now: Instant) {
+    pub(super) fn landed_elsewhere(&mut self, name: &str) {
         let mut wanted = self.wanted.iter();
         let found = wanted.find(|(_, want)| want.called.as_deref() == Some(name));
         let wish = found.map(|(place, want)| Wish {
@@ -312,7 +312,7 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
             debt: Some((*place, 0)),
         });
         if let Some(wish) = wish {
-            self.is_elsewhere(&wish, now);
+            self.is_elsewhere(&wish, None);
         }
     }
 

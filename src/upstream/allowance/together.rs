@@ -169,8 +169,10 @@ where
                     }
                 }
                 Decision::Wait(time) => book.hold(wish.kind, now + time),
-                Decision::Flying(time) => book.is_elsewhere(&wish, now + time),
-                Decision::Newer(_) => book.is_elsewhere(&wish, now),
+                Decision::Flying(time, landings) => {
+                    book.is_elsewhere(&wish, Some((now + time, landings)));
+                }
+                Decision::Newer(_) => book.is_elsewhere(&wish, None),
                 Decision::Join => {}
             }
         }
@@ -360,7 +362,7 @@ where
                 book.hold_no_more();
                 self.changed.notify_one();
             }
-            News::Landed(name) => book.landed_elsewhere(&name, now),
+            News::Landed(name) => book.landed_elsewhere(&name),
             News::Gone => {
                 drop(book);
                 self.pump();
@@ -418,7 +420,7 @@ impl<K> Together<K> {
     ) {
         match decision {
             Decision::Join => self.joined.store(0, Relaxed),
-            Decision::Go(_) | Decision::Wait(_) | Decision::Flying(_) | Decision::Newer(_) => {
+            Decision::Go(_) | Decision::Wait(_) | Decision::Flying(..) | Decision::Newer(_) => {
                 self.take_over(book, view, now);
             }
         }

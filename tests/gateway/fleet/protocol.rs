@@ -211,7 +211,7 @@ impl<'a> World<'a> {
                 };
                 account.join(&known).await.unwrap();
             }
-            Decision::Wait(_) | Decision::Flying(_) | Decision::Newer(_) => {}
+            Decision::Wait(_) | Decision::Flying(..) | Decision::Newer(_) => {}
         }
     }
 

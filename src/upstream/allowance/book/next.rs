@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::time::Instant;
 
 use super::{Asker, Book, Go, LOOK_AGAIN, Launch, Waiting, Wish, Wishes};
-use crate::fleet::Grant;
+use crate::fleet::{Grant, Landings};
 use crate::upstream::allowance::limit::Kind;
 
 impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
@@ -198,9 +198,13 @@ impl<K: Clone + Eq + Hash, L: Clone> Book<K, L> {
         began
     }
 
-    /// Another replica makes the call, and has until then, or has made it.
-    pub(in super::super) fn is_elsewhere(&mut self, wish: &Wish<K>, until: Instant) {
-        self.begin(wish, Go::Elsewhere(until));
+    /// Another replica makes the call, or has made it: see [`Go::Elsewhere`].
+    pub(in super::super) fn is_elsewhere(
+        &mut self,
+        wish: &Wish<K>,
+        flying: Option<(Instant, Landings)>,
+    ) {
+        self.begin(wish, Go::Elsewhere(flying));
     }
 
     /// No call of this kind goes before.

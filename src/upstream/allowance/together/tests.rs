@@ -67,6 +67,28 @@ async fn call(desk: &Arc<Desk<Name, ()>>, list: &str) -> (Call, Grant) {
     }
 }
 
+#[tokio::test]
+async fn who_is_told_that_another_fetches_a_page_hears_how_that_ends() {
+    let Some(store) = Store::start() else { return };
+    let (here, there) = (desk(&store).await, desk(&store).await);
+    let (_, grant) = call(&here, "cl-1").await;
+    let flying = loop {
+        match there.ask_again(&page("cl-1"), true, 0).await {
+            Ok(Decision::Flying(left, landings)) => break (left, landings),
+            Ok(Decision::Join) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    let (left, mut landings) = flying;
+    assert!(left <= seconds(11.0) && left > seconds(1.0), "{left:?}");
+    let (key, sent) = page("cl-1");
+    let fleet = &here.together.as_ref().unwrap().fleet;
+    let released = fleet.release(&key, &sent, grant.start, "upstream-failed", false);
+    released.await;
+    let landing = landings.next().await.unwrap();
+    assert_eq!(landing.problem.as_deref(), Some("upstream-failed"));
+}
+
 /// The vendor has refused a call, and the store did not hear of it, though it is there.
 async fn refused_unheard(desk: &Arc<Desk<Name, ()>>) {
     let (call, _) = call(desk, "cl-refused").await;
